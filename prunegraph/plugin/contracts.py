@@ -1,0 +1,146 @@
+"""What a plug-in provides: the contract of a criterion, and the one way in which the host runs it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+
+import torch
+
+from prunegraph.errors import CriterionError
+
+if TYPE_CHECKING:
+    from prunegraph.ir import DependencyGraph
+
+Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_program"]
+"""What a criterion may ask for beside the weights; the name of a field of `CriterionContext`."""
+
+NEEDS: frozenset[str] = frozenset(get_args(Need))
+
+
+class MaskedProgram(Protocol):
+    """The pruned network as a differentiable function of keep values (design: the exact masked program)."""
+
+    def __call__(self, masks: Mapping[str, torch.Tensor], *inputs: Any) -> Any:
+        """Computes the network's output with keep values in [0, 1], one of shape ``(width,)`` per group name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriterionContext:
+    """All that a criterion may look at beside graph and weights; what nobody provided is None.
+
+    Attributes:
+        seed: the only source of randomness.
+        gradients: parameter name -> derivative of the loss, averaged over the batches of ``data``.
+        activations: group name -> values of the group's channels, ``(width, samples)``.
+        data: batches ``(inputs, targets)``; can be gone through more than once.
+        loss: ``loss(output, targets)``, a scalar tensor; less is better.
+        masked_program: the network as a function of masks.
+    """
+
+    seed: int = 0
+    gradients: Mapping[str, torch.Tensor] | None = None
+    activations: Mapping[str, torch.Tensor] | None = None
+    data: Iterable[tuple[Any, Any]] | None = None
+    loss: Callable[[Any, Any], torch.Tensor] | None = None
+    masked_program: MaskedProgram | None = None
+
+
+@runtime_checkable
+class Criterion(Protocol):
+    """Tells how important each channel is; nothing has to be inherited.
+
+    A criterion holds no state that changes: the same arguments give the same scores.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name users ask for; unique among all installed plug-ins."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the context must hold; the host refuses the request when it does not."""
+
+    def supports(self, graph: "DependencyGraph", context: CriterionContext) -> tuple[str, ...]:
+        """Reasons why this criterion cannot serve the request; empty when it can.
+
+        Called before any work starts, so it must be quick and must not touch tensors.
+        """
+
+    def score(
+        self, graph: "DependencyGraph", weights: Mapping[str, torch.Tensor], context: CriterionContext
+    ) -> Mapping[str, torch.Tensor]:
+        """Scores every channel of every group; a greater number is kept longer.
+
+        Args:
+            graph: the groups to score.
+            weights: parameter name -> detached tensor on its own device; buffers are not among them. Read only.
+            context: what else was provided.
+
+        Returns:
+            group name -> finite real tensor of shape ``(width,)``, on the device of the group's weights.
+
+        Raises:
+            CriterionError: the numbers do not allow scores, for instance a weight that is NaN.
+        """
+
+
+def run_criterion(
+    criterion: Criterion,
+    graph: "DependencyGraph",
+    weights: Mapping[str, torch.Tensor],
+    context: CriterionContext,
+) -> Mapping[str, torch.Tensor]:
+    """Runs a criterion under its contract: needs met, request supported, one finite score per channel.
+
+    Args:
+        criterion: what to run.
+        graph: the groups to score.
+        weights: parameter name -> detached tensor.
+        context: what the criterion may look at beside the weights.
+
+    Returns:
+        group name -> scores of shape ``(width,)``.
+
+    Raises:
+        CriterionError: the criterion cannot serve the request, or broke the contract; names the criterion.
+    """
+    reasons = refusals(criterion, graph, context)
+    if reasons:
+        raise CriterionError(f"criterion {criterion.name!r} cannot serve this request: {'; '.join(reasons)}")
+    scores = criterion.score(graph, weights, context)
+    broken = faults(graph, scores)
+    if broken:
+        raise CriterionError(f"criterion {criterion.name!r} returned wrong scores: {'; '.join(broken)}")
+    return scores
+
+
+def refusals(criterion: Criterion, graph: "DependencyGraph", context: CriterionContext) -> tuple[str, ...]:
+    """Why the criterion cannot serve the request: what it needs and was not given, then its own reasons."""
+    missing = tuple(
+        f"it needs {need}, which were not given" if need in ("gradients", "activations") else f"it needs {need}"
+        for need in sorted(criterion.needs)
+        if getattr(context, need) is None
+    )
+    return missing or tuple(criterion.supports(graph, context))
+
+
+def faults(graph: "DependencyGraph", scores: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """What is wrong with the scores: groups left out or made up, wrong lengths, values that are not finite."""
+    widths = {group.name: group.width for group in graph.groups}
+    absent = [f"no scores for group {name!r}" for name in widths if name not in scores]
+    unknown = [f"scores for {name!r}, which is no group" for name in scores if name not in widths]
+    wrong = [
+        f"group {name!r}: {fault}"
+        for name, width in widths.items()
+        if name in scores and (fault := _fault(scores[name], width))
+    ]
+    return (*absent, *unknown, *wrong)
+
+
+def _fault(score: torch.Tensor, width: int) -> str | None:
+    if not isinstance(score, torch.Tensor) or score.is_complex() or score.dtype == torch.bool:
+        return f"expected a tensor of real numbers, got {getattr(score, 'dtype', type(score).__name__)}"
+    if score.shape != (width,):
+        return f"expected shape ({width},), one score per channel, got {tuple(score.shape)}"
+    finite = torch.isfinite(score)
+    return None if bool(finite.all()) else f"channel {int((~finite).nonzero()[0])} is {score[~finite][0].item()}"

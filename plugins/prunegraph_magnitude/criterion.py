@@ -1,0 +1,77 @@
+"""L1 and L2 magnitude on channel groups."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from prunegraph.errors import CriterionError
+from prunegraph.ir import ChannelGroup, DependencyGraph, Member
+from prunegraph.plugin import CriterionContext, Need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Magnitude:
+    r"""Mean norm of the weights that a channel owns.
+
+    Channel $c$ of a group owns a slice $w_{m,c}$ of each member $m$: a filter of the layer that makes the channel,
+    an input column of each layer that reads it, its bias, its affine parameters of a norm. Its score is
+
+    $$s_c = \frac{1}{|M|} \sum_{m \in M} \lVert w_{m,c} \rVert_p, \qquad p \in \{1, 2\}.$$
+
+    Only parameters count; running statistics and other buffers are no weights. A group without parameters scores
+    zero everywhere: removing its channels removes no weight. Of a parametrised weight (weight norm, for instance) the
+    stored parameters count.
+
+    Attributes:
+        order: $p$.
+
+    Reference:
+        Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017; summed over coupled layers as in
+        Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023.
+    """
+
+    order: Literal[1, 2]
+
+    @property
+    def name(self) -> str:
+        """``l1`` or ``l2``."""
+        return f"l{self.order}"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Nothing but the weights."""
+        return frozenset()
+
+    def supports(self, graph: DependencyGraph, context: CriterionContext) -> tuple[str, ...]:
+        """Serves every request."""
+        return ()
+
+    def score(
+        self, graph: DependencyGraph, weights: Mapping[str, torch.Tensor], context: CriterionContext
+    ) -> Mapping[str, torch.Tensor]:
+        """Scores of shape ``(width,)`` per group, in float32 or the weights' own wider type.
+
+        Raises:
+            CriterionError: a weight is NaN or infinite; names the tensor.
+        """
+        return {group.name: self._score_group(group, weights) for group in graph.groups}
+
+    def _score_group(self, group: ChannelGroup, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        norms = [self._norms(member, weights[member.tensor]) for member in group.members if member.tensor in weights]
+        return torch.stack(norms).mean(dim=0) if norms else torch.zeros(group.width)
+
+    def _norms(self, member: Member, weight: torch.Tensor) -> torch.Tensor:
+        """Norm of each channel's slice of one member, shape ``(width,)``: the p-norm of the p-norms of its rows."""
+        size = weight.abs()
+        rows = size.movedim(member.dim, 0).reshape(weight.shape[member.dim], -1)
+        exact = torch.promote_types(size.dtype, torch.float32)
+        by_index = torch.linalg.vector_norm(rows, ord=self.order, dim=1, dtype=exact)
+        if not bool(torch.isfinite(by_index).all()):
+            raise CriterionError(
+                f"weight {member.tensor!r} holds NaN or infinite values, so its channels have no magnitude; "
+                "repair the checkpoint or train again"
+            )
+        indices = torch.as_tensor(member.indices, device=weight.device)
+        return torch.linalg.vector_norm(by_index[indices], ord=self.order, dim=1)

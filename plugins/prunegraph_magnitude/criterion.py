@@ -6,9 +6,8 @@ from typing import Literal
 
 import torch
 
-from prunegraph.errors import CriterionError
-from prunegraph.ir import ChannelGroup, DependencyGraph, Member
-from prunegraph.plugin import CriterionContext, Need
+from prunegraph.ir.channels import ChannelGroup, Member
+from prunegraph.plugin import CriterionContext, GraphView, Need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +43,14 @@ class Magnitude:
         """Nothing but the weights."""
         return frozenset()
 
-    def supports(self, graph: DependencyGraph, context: CriterionContext) -> tuple[str, ...]:
+    def supports(self, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
         """Serves every request."""
         return ()
 
     def score(
-        self, graph: DependencyGraph, weights: Mapping[str, torch.Tensor], context: CriterionContext
+        self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
-        """Scores of shape ``(width,)`` per group, in float32 or the weights' own wider type.
-
-        Raises:
-            CriterionError: a weight is NaN or infinite; names the tensor.
-        """
+        """Scores of shape ``(width,)`` per group, in float32 or the weights' own wider type."""
         return {group.name: self._score_group(group, weights) for group in graph.groups}
 
     def _score_group(self, group: ChannelGroup, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -68,10 +63,6 @@ class Magnitude:
         rows = size.movedim(member.dim, 0).reshape(weight.shape[member.dim], -1)
         exact = torch.promote_types(size.dtype, torch.float32)
         by_index = torch.linalg.vector_norm(rows, ord=self.order, dim=1, dtype=exact)
-        if not bool(torch.isfinite(by_index).all()):
-            raise CriterionError(
-                f"weight {member.tensor!r} holds NaN or infinite values, so its channels have no magnitude; "
-                "repair the checkpoint or train again"
-            )
         indices = torch.as_tensor(member.indices, device=weight.device)
-        return torch.linalg.vector_norm(by_index[indices], ord=self.order, dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(by_index[indices], ord=self.order, dim=1)
+        return norms

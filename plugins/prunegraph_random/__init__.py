@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from prunegraph.ir import ChannelGroup, DependencyGraph
-from prunegraph.plugin import Criterion, CriterionContext, Need, hookimpl
+from prunegraph.ir.channels import ChannelGroup
+from prunegraph.plugin import Criterion, CriterionContext, GraphView, Need, hookimpl
 
 __all__ = ["Random", "prunegraph_criteria"]
 
@@ -22,12 +22,12 @@ class Random:
     name: str = "random"
     needs: frozenset[Need] = frozenset()
 
-    def supports(self, graph: DependencyGraph, context: CriterionContext) -> tuple[str, ...]:
+    def supports(self, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
         """Serves every request."""
         return ()
 
     def score(
-        self, graph: DependencyGraph, weights: Mapping[str, torch.Tensor], context: CriterionContext
+        self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
         """Scores of shape ``(width,)`` per group."""
         generator = torch.Generator().manual_seed(context.seed)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
 
 from prunegraph.errors import CriterionError
-
-if TYPE_CHECKING:
-    from prunegraph.ir import DependencyGraph
+from prunegraph.ir.channels import ChannelGroup, LockedGroup
+from prunegraph.ir.cost import Cost
+from prunegraph.ir.plan import PruningPlan
 
 Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_program"]
 """What a criterion may ask for beside the weights; the name of a field of `CriterionContext`."""
@@ -17,10 +17,28 @@ Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_pr
 NEEDS: frozenset[str] = frozenset(get_args(Need))
 
 
+class GraphView(Protocol):
+    """What a criterion sees of a `prunegraph.DependencyGraph`."""
+
+    @property
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        """The channel groups that can be pruned."""
+
+    @property
+    def locked(self) -> tuple[LockedGroup, ...]:
+        """Coupled channels that must stay, and why."""
+
+    def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
+        """The plan that keeps the given channels; groups that are not named stay whole."""
+
+    def cost(self, plan: PruningPlan | None = None) -> Cost:
+        """MACs, parameters and activation memory, dense or under a plan."""
+
+
 class MaskedProgram(Protocol):
     """The pruned network as a differentiable function of keep values (design: the exact masked program)."""
 
-    def __call__(self, masks: Mapping[str, torch.Tensor], *inputs: Any) -> Any:
+    def __call__(self, masks: Mapping[str, torch.Tensor], /, *inputs: Any) -> Any:
         """Computes the network's output with keep values in [0, 1], one of shape ``(width,)`` per group name."""
 
 
@@ -60,37 +78,38 @@ class Criterion(Protocol):
     def needs(self) -> frozenset[Need]:
         """What the context must hold; the host refuses the request when it does not."""
 
-    def supports(self, graph: "DependencyGraph", context: CriterionContext) -> tuple[str, ...]:
+    def supports(self, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
         """Reasons why this criterion cannot serve the request; empty when it can.
 
         Called before any work starts, so it must be quick and must not touch tensors.
         """
 
     def score(
-        self, graph: "DependencyGraph", weights: Mapping[str, torch.Tensor], context: CriterionContext
+        self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
         """Scores every channel of every group; a greater number is kept longer.
 
         Args:
             graph: the groups to score.
-            weights: parameter name -> detached tensor on its own device; buffers are not among them. Read only.
+            weights: parameter name -> detached tensor on its own device, without NaN or infinite values; buffers are
+                not among them. Read only.
             context: what else was provided.
 
         Returns:
             group name -> finite real tensor of shape ``(width,)``, on the device of the group's weights.
 
         Raises:
-            CriterionError: the numbers do not allow scores, for instance a weight that is NaN.
+            CriterionError: the numbers do not allow scores; names the tensor.
         """
 
 
 def run_criterion(
     criterion: Criterion,
-    graph: "DependencyGraph",
+    graph: GraphView,
     weights: Mapping[str, torch.Tensor],
     context: CriterionContext,
 ) -> Mapping[str, torch.Tensor]:
-    """Runs a criterion under its contract: needs met, request supported, one finite score per channel.
+    """Runs a criterion under its contract: needs met, request supported, weights finite, one finite score per channel.
 
     Args:
         criterion: what to run.
@@ -102,9 +121,10 @@ def run_criterion(
         group name -> scores of shape ``(width,)``.
 
     Raises:
-        CriterionError: the criterion cannot serve the request, or broke the contract; names the criterion.
+        CriterionError: the criterion cannot serve the request, or broke the contract; names the criterion. Also
+            when a weight is NaN or infinite; names the tensor.
     """
-    reasons = refusals(criterion, graph, context)
+    reasons = refusals(criterion, graph, context) or _not_finite(weights)
     if reasons:
         raise CriterionError(f"criterion {criterion.name!r} cannot serve this request: {'; '.join(reasons)}")
     scores = criterion.score(graph, weights, context)
@@ -114,7 +134,7 @@ def run_criterion(
     return scores
 
 
-def refusals(criterion: Criterion, graph: "DependencyGraph", context: CriterionContext) -> tuple[str, ...]:
+def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
     """Why the criterion cannot serve the request: what it needs and was not given, then its own reasons."""
     missing = tuple(
         f"it needs {need}, which were not given" if need in ("gradients", "activations") else f"it needs {need}"
@@ -124,7 +144,7 @@ def refusals(criterion: Criterion, graph: "DependencyGraph", context: CriterionC
     return missing or tuple(criterion.supports(graph, context))
 
 
-def faults(graph: "DependencyGraph", scores: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+def faults(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     """What is wrong with the scores: groups left out or made up, wrong lengths, values that are not finite."""
     widths = {group.name: group.width for group in graph.groups}
     absent = [f"no scores for group {name!r}" for name in widths if name not in scores]
@@ -135,6 +155,12 @@ def faults(graph: "DependencyGraph", scores: Mapping[str, torch.Tensor]) -> tupl
         if name in scores and (fault := _fault(scores[name], width))
     ]
     return (*absent, *unknown, *wrong)
+
+
+def _not_finite(weights: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    names = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
+    mend = "repair the checkpoint or train again"
+    return (f"NaN or infinite values in weight {', '.join(map(repr, names))}; {mend}",) if names else ()
 
 
 def _fault(score: torch.Tensor, width: int) -> str | None:

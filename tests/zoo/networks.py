@@ -38,11 +38,13 @@ class ZooNetwork:
         The weights are the same numbers for every ``dtype``.
         """
         with torch.random.fork_rng(devices=[]), quiet():
+            import_torchaudio()  # every one of these libraries imports it
             torch.manual_seed(seed)
             module = self.factory().eval()
             make_channels_differ(module)
             inputs = tuple(spec if isinstance(spec, Tensor) else torch.randn(spec).to(dtype) for spec in self.inputs)
-        return module.to(dtype), inputs
+        cast(module, dtype)
+        return module, inputs
 
 
 @contextlib.contextmanager
@@ -64,6 +66,13 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Gives all weights the precision ``dtype``; unlike ``module.to(dtype)`` it keeps complex ones complex."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_complex() or tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype.to_complex() if tensor.is_complex() else dtype)
+
+
 def make_channels_differ(module: nn.Module) -> None:
     """Adds noise to weights whose entries are all equal: exchanging two of their channels must not go unseen.
 
@@ -77,14 +86,12 @@ def make_channels_differ(module: nn.Module) -> None:
 
 
 def _torchaudio_conv_tasnet() -> nn.Module:
-    import_torchaudio()
     from torchaudio.models import conv_tasnet_base
 
     return conv_tasnet_base(num_sources=2)
 
 
 def _torchaudio_hdemucs() -> nn.Module:
-    import_torchaudio()
     from torchaudio.models import hdemucs_low
 
     return hdemucs_low(sources=list(STEMS))
@@ -136,7 +143,6 @@ def _asteroid_fasnet() -> nn.Module:
 
 
 def _speechbrain_sepformer() -> nn.Module:
-    import_torchaudio()
     from speechbrain.lobes.models.dual_path import SepformerWrapper
 
     # The constructor draws the weights of each layer once per ancestor, 25,000 times in all, which takes 40 s.
@@ -158,14 +164,12 @@ def _speechbrain(channels: int, masker: nn.Module) -> nn.Module:
 
 
 def _speechbrain_conv_tasnet() -> nn.Module:
-    import_torchaudio()
     from speechbrain.lobes.models.conv_tasnet import MaskNet
 
     return _speechbrain(256, MaskNet(N=256, B=256, H=512, P=3, X=6, R=4, C=2, norm_type="gLN", causal=True))
 
 
 def _speechbrain_dprnn() -> nn.Module:
-    import_torchaudio()
     from speechbrain.lobes.models.dual_path import Dual_Path_Model, SBRNNBlock
 
     intra, inter = (SBRNNBlock(256, 256, 1, rnn_type="LSTM", bidirectional=True) for _ in range(2))
@@ -189,7 +193,6 @@ def _resource_efficient(memory_type: str, segment: nn.Module, memory: nn.Module)
 
 
 def _speechbrain_skim() -> nn.Module:
-    import_torchaudio()
     from speechbrain.lobes.models.resepformer import MemLSTM, SegLSTM
 
     segment = SegLSTM(128, 256, bidirectional=True, norm_type="gln")
@@ -197,7 +200,6 @@ def _speechbrain_skim() -> nn.Module:
 
 
 def _speechbrain_resepformer() -> nn.Module:
-    import_torchaudio()
     from speechbrain.lobes.models.resepformer import SBTransformerBlock_wnormandskip
 
     segment, memory = (SBTransformerBlock_wnormandskip(8, 128, 8, d_ffn=1024) for _ in range(2))

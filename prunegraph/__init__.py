@@ -1,3 +1,60 @@
-"""Prunes the channels of any PyTorch separation network by a traced dependency graph, and proves the result."""
+"""prunegraph: structured channel pruning for any PyTorch speech-separation network.
+
+The stages, each usable alone: `build_graph`, `score`, `select`, `apply`, `verify`; `prune` composes them, `save` and
+`load` keep the result.
+"""
+
+from prunegraph.errors import (
+    BudgetError,
+    CaptureError,
+    CriterionError,
+    FileFormatError,
+    InputError,
+    PlanError,
+    PluginError,
+    PrunegraphError,
+    SurgeryError,
+    UnsupportedModelError,
+    VerificationError,
+)
+from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.importance.scoring import score
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.masked.program import MaskedProgram
+from prunegraph.pipeline import PruningResult, prune
+from prunegraph.plugin.hookspecs import hookimpl
+from prunegraph.selection.budget import Budget
+from prunegraph.selection.selector import select
+from prunegraph.surgery.optimizer import slice_optimizer
+from prunegraph.surgery.slicing import apply
+from prunegraph.verification import verify
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "BudgetError",
+    "CaptureError",
+    "CriterionError",
+    "DependencyGraph",
+    "FileFormatError",
+    "InputError",
+    "MaskedProgram",
+    "PlanError",
+    "PluginError",
+    "PruningPlan",
+    "PruningResult",
+    "PrunegraphError",
+    "SurgeryError",
+    "UnsupportedModelError",
+    "VerificationError",
+    "__version__",
+    "apply",
+    "build_graph",
+    "hookimpl",
+    "prune",
+    "score",
+    "select",
+    "slice_optimizer",
+    "verify",
+]

@@ -1,0 +1,172 @@
+"""Watches torch calls during capture: who made them, and where their size arguments came from."""
+
+import linecache
+import os
+import sys
+import traceback
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+from torch.overrides import TorchFunctionMode
+
+from prunegraph.capture.tracked import expression_of, track
+from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf
+from prunegraph.ir.trace import Equality, Path, Site
+
+_LIBRARY_FOLDERS = tuple(
+    os.path.dirname(os.path.dirname(os.path.abspath(file))) + os.sep for file in (torch.nn.__file__, __file__)
+)
+
+
+def _is_library(file: str) -> bool:
+    """Whether a source file belongs to torch, to prunegraph, or to no file at all."""
+    return file.startswith((*_LIBRARY_FOLDERS, "<"))
+
+
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+
+
+class CallRecorder(TorchFunctionMode):
+    """Annotates each graph node that a torch call adds with its site and the expressions behind its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: dict[str, Site] = {}
+        self.sizes: dict[str, dict[Path, Expression]] = {}
+        self.equalities: list[Equality] = []
+        self.module_stack: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tracer: Any = get_proxy_mode().tracer  # type: ignore[union-attr]
+        before = len(tracer.graph.nodes)
+        result = func(*args, **(kwargs or {}))
+        if func == _SHAPE or func is torch.Tensor.size:
+            return self._tracked_shape(args, result, tracer)
+        added = len(tracer.graph.nodes) - before
+        if added > 0:
+            self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
+        return result
+
+    def note_equality(self, left: Expression, right: Expression) -> None:
+        """Keeps a comparison of sizes that was true."""
+        self.equalities.append(Equality(left=left, right=right, site=self.site()))
+
+    def site(self) -> Site:
+        """The innermost running frame of user code."""
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None and _is_library(frame.f_code.co_filename):
+            frame = frame.f_back
+        return self._site(*((frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)))
+
+    def failure_site(self, error: BaseException) -> Site:
+        """The innermost frame of user code in which the error was raised."""
+        file, line = "", 0
+        for frame, at in traceback.walk_tb(error.__traceback__):
+            if not _is_library(frame.f_code.co_filename):
+                file, line = frame.f_code.co_filename, at
+        return self._site(file, line)
+
+    def _site(self, file: str, line: int) -> Site:
+        module = self.module_stack[-1] if self.module_stack else ""
+        return Site(module=module, file=file, line=line, code=linecache.getline(file, line).strip() if file else "")
+
+    def _tracked_shape(self, args: Any, result: Any, tracer: Any) -> Any:
+        slot = get_proxy_slot(args[0], tracer, None)
+        if slot is None:
+            return result
+        node = slot.proxy.node.name
+        if isinstance(result, torch.Size):
+            sizes = [track(n, ShapeOf(node, dim, n), self.note_equality) for dim, n in enumerate(result)]
+            return torch.Size(sizes)
+        dim = args[1] if len(args) > 1 else 0
+        dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
+        return track(result, ShapeOf(node, dim, result), self.note_equality) if isinstance(dim, int) else result
+
+    def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        site = self.site()
+        within_torch = isinstance(func, types.FunctionType)
+        for node in nodes:
+            self.sites[node.name] = site
+            self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
+
+
+def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+    node = graph._root.prev
+    for _ in range(count):
+        nodes.append(node)
+        node = node.prev
+    return nodes[::-1]
+
+
+def _origins(
+    node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: bool
+) -> Iterator[tuple[Path, Expression]]:
+    """Pairs each number among the node's arguments with the expression behind it.
+
+    The arguments of the Python call and those of the ATen call mostly stand in the same places. Where they do not
+    (``view(2, -1)`` against ``view([2, -1])``), a list is looked for as a run among all numbers of the call, and a
+    single number by its value. A number that is nowhere in the call was derived by torch itself, if it was a
+    Python function of torch that made the call, and otherwise is a constant.
+    """
+    numbers = list(_numbers((args, kwargs)))
+    named = {**dict(enumerate(args)), **kwargs}
+    for place, value in [*enumerate(node.args), *node.kwargs.items()]:
+        if isinstance(value, list | tuple):
+            yield from _origins_of_list(place, value, named.get(place), numbers, within_torch)
+        elif _is_number(value):
+            given = named.get(place)
+            same = _is_number(given) and given == value
+            yield (place,), _expression(given) if same else _by_value(value, numbers, within_torch)
+
+
+def _origins_of_list(
+    place: int | str, values: Iterable[Any], given: Any, numbers: list[Any], within_torch: bool
+) -> Iterator[tuple[Path, Expression]]:
+    values = list(values)
+    if not values or not all(_is_number(value) for value in values):
+        return
+    run = _find_run(values, list(_numbers(given))) or _find_run(values, numbers)
+    for index, value in enumerate(values):
+        yield (place, index), _expression(run[index]) if run else _by_value(value, numbers, within_torch)
+
+
+def _find_run(values: list[Any], numbers: list[Any]) -> list[Any] | None:
+    for start in range(len(numbers) - len(values) + 1):
+        run = numbers[start : start + len(values)]
+        if run == values:
+            return run
+    return None
+
+
+def _by_value(value: Any, numbers: list[Any], within_torch: bool) -> Expression:
+    equal = [number for number in numbers if number == value]
+    tracked = next((found for number in equal if (found := expression_of(number)) is not None), None)
+    if tracked is not None:
+        return tracked
+    return Derived() if within_torch and not equal else Constant(value)
+
+
+def _expression(number: Any) -> Expression:
+    return expression_of(number) or Constant(number)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """All numbers of a call's arguments in order of their standing."""
+    if _is_number(value):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, dict):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, slice):
+        yield from _numbers([value.start, value.stop, value.step])

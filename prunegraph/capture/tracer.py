@@ -1,0 +1,186 @@
+"""`capture`: records one real forward pass of an unmodified network as a torch.fx graph of ATen calls."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from prunegraph.capture.attributes import track_attributes
+from prunegraph.capture.clone import clone_with, named_tensors
+from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.recorder import CallRecorder
+from prunegraph.capture.state import undisturbed
+from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten
+from prunegraph.capture.transparency import transparent_python
+from prunegraph.capture.check import check_model
+from prunegraph.errors import CaptureError, PrunegraphError
+from prunegraph.ir.trace import ModuleSpec, Site, TensorSpec, Trace
+
+
+def capture(model: nn.Module, example_inputs: Any) -> Trace:
+    """Records the ATen calls of one forward pass in eval mode, without gradients.
+
+    The caller's network is not run: a copy of its module tree that shares the parameters is. Training flags, random
+    number generators, gradients, buffers and hooks are what they were, also when recording fails.
+
+    Args:
+        model: any network; its forward may take tensors nested in tuples, lists and dicts.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+
+    Raises:
+        UnsupportedModelError: the network is quantised, on several devices, on the meta device, or not initialised.
+        InputError: the example is not of one of the three kinds.
+        CaptureError: the forward pass raised; names the module and the user's line.
+    """
+    check_model(model)
+    return _Capture(model, normalise_example(example_inputs)).run()
+
+
+class _Capture:
+    """The state of one capture: the working copy of the network and what was noted about it."""
+
+    def __init__(self, model: nn.Module, example: Nested) -> None:
+        self.recorder = CallRecorder()
+        self.example = example
+        self.specs = _tensor_specs(model)
+        self.flat_tensors = [_detached(tensor) for tensor in _by_spec(model, self.specs)]
+        self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
+        self.modules = _module_specs(self.clone, track_attributes(self.clone, self.recorder.note_equality))
+        self.output: Nested | None = None
+        self._prepare_modules()
+
+    def run(self) -> Trace:
+        flat_inputs = [tensor.detach().clone() for tensor in self.example.tensors]
+        with ExitStack() as stack:
+            stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs]))
+            stack.enter_context(transparent_python())
+            traced = self._trace(flat_inputs)
+        return self._as_trace(traced)
+
+    def _trace(self, flat_inputs: list[torch.Tensor]) -> fx.GraphModule:
+        try:
+            return trace_aten(self._forward, [*self.flat_tensors, *flat_inputs])
+        except PrunegraphError:
+            raise
+        except Exception as error:
+            raise CaptureError(self._explain(error)) from error
+
+    def _forward(self, *flat: torch.Tensor) -> list[torch.Tensor]:
+        args, kwargs = self.example.rebuild(list(flat[len(self.flat_tensors) :]))
+        with self.recorder:
+            result = self.clone(*args, **kwargs)
+        output = Nested.of(result)
+        if not output.tensors:
+            raise CaptureError(
+                f"the network returned {type(result).__name__}, in which there is no tensor; return a tensor, or "
+                "tensors in a tuple, list, dict or dataclass"
+            )
+        self.output = output.without_tensors()
+        return list(output.tensors)
+
+    def _prepare_modules(self) -> None:
+        """Lets every module of the copy tell when it runs, and attention run in terms that can be followed."""
+        for path, module in self.clone.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            module.register_forward_pre_hook(_Enter(self.recorder, path), prepend=True)
+            module.register_forward_hook(_Leave(self.recorder), always_call=True)
+            if type(module) in ATTENTION_MODULES:
+                vars(module)["forward"] = MethodType(attention_forward, module)
+
+    def _explain(self, error: Exception) -> str:
+        site = self.recorder.failure_site(error)
+        return (
+            f"the forward pass failed in {site}: {type(error).__name__}: {error}\n"
+            f"    {site.code}\n"
+            "Check that the example inputs fit the network: does `model(*example_inputs)` run in eval mode?"
+        )
+
+    def _as_trace(self, traced: fx.GraphModule) -> Trace:
+        names = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
+        read = {node.name for node in traced.graph.nodes if node.users}
+        count = len(self.specs)
+        return Trace(
+            graph=traced.graph,
+            tensors=dict(zip(names[:count], self.specs, strict=True)),
+            inputs=tuple(names[count:]),
+            constants=_constants(traced),
+            values={node.name: node.meta.get(VALUE) for node in traced.graph.nodes},
+            sites=self.recorder.sites,
+            sizes=self.recorder.sizes,
+            equalities=tuple(self.recorder.equalities),
+            modules=self.modules,
+            unused=frozenset(s.name for n, s in zip(names, self.specs, strict=False) if n not in read),
+            output=self.output,
+        )
+
+
+class _Enter:
+    def __init__(self, recorder: CallRecorder, path: str) -> None:
+        self.recorder, self.path = recorder, path
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        self.recorder.module_stack.append(self.path)
+
+
+class _Leave:
+    def __init__(self, recorder: CallRecorder) -> None:
+        self.recorder = recorder
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if len(self.recorder.module_stack) > 1:
+            self.recorder.module_stack.pop()
+
+
+def _tensor_specs(model: nn.Module) -> list[TensorSpec]:
+    """One spec per distinct tensor, tied names gathered."""
+    parameters = {id(p) for p in model.parameters()}
+    names: dict[int, list[str]] = {}
+    tensors = named_tensors(model)
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    return [
+        TensorSpec(
+            name=first,
+            aliases=tuple(rest),
+            shape=tuple(tensors[first].shape),
+            dtype=tensors[first].dtype,
+            is_parameter=identity in parameters,
+        )
+        for identity, (first, *rest) in names.items()
+    ]
+
+
+def _by_spec(model: nn.Module, specs: list[TensorSpec]) -> list[torch.Tensor]:
+    tensors = named_tensors(model)
+    return [tensors[spec.name] for spec in specs]
+
+
+def _every_name(specs: list[TensorSpec], tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: t for spec, t in zip(specs, tensors, strict=True) for name in (spec.name, *spec.aliases)}
+
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    """Parameters share their storage; buffers, which a forward pass may write, are copied."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(tensor.detach(), requires_grad=False)
+    return tensor.detach().clone()
+
+
+def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, ModuleSpec]:
+    paths: dict[int, list[str]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for path, module in modules.items():
+        paths.setdefault(id(module), []).append(path)
+    return {
+        first: ModuleSpec(path=first, aliases=tuple(rest), kind=type(modules[first]), sizes=sizes.get(first, {}))
+        for first, *rest in paths.values()
+    }
+
+
+def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
+    targets = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
+    return {name: getattr(traced, name) for name in sorted(targets) if isinstance(getattr(traced, name), torch.Tensor)}

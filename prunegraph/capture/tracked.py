@@ -1,0 +1,142 @@
+"""Numbers that remember where they come from.
+
+During capture the plain integers of modules and shapes are replaced by `TrackedInt`, an ``int`` that carries an
+`Expression`. Python's arithmetic on it yields tracked numbers again, so a size argument of a torch call tells which
+attributes and shapes it was computed from.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from prunegraph.ir.sizes import OPERATIONS, Attribute, Constant, Expression, Number, Operation, leaves
+
+EqualityJournal: TypeAlias = Callable[[Expression, Expression], None]
+
+
+def expression_of(value: Any) -> Expression | None:
+    """The expression behind a tracked number; None for any other value."""
+    return value.expression if isinstance(value, TrackedInt | TrackedFloat) else None
+
+
+def track(value: Number, expression: Expression, journal: EqualityJournal) -> "TrackedInt | TrackedFloat":
+    """Wraps a plain number; the journal is told of every comparison that found two tracked numbers equal."""
+    kind = TrackedInt if isinstance(value, int) else TrackedFloat
+    return kind.create(value, expression, journal)
+
+
+class _Tracked:
+    """Arithmetic shared by the tracked integer and the tracked float."""
+
+    expression: Expression
+    journal: EqualityJournal
+
+    @classmethod
+    def create(cls, value: Number, expression: Expression, journal: EqualityJournal) -> Any:
+        """Makes a tracked number: ``int`` and ``float`` take no further constructor arguments."""
+        number = cls(value)  # type: ignore[call-arg]
+        number.expression, number.journal = expression, journal
+        return number
+
+    def _apply(self, name: str, *operands: Any) -> Any:
+        if not all(isinstance(operand, int | float) for operand in operands):
+            return NotImplemented
+        value = OPERATIONS[name](*(_plain(operand) for operand in operands))
+        if not isinstance(value, int | float):
+            return value
+        expression = Operation(name, tuple(expression_of(o) or Constant(_plain(o)) for o in operands))
+        return track(value, expression, self.journal)
+
+    def __hash__(self) -> int:
+        return hash(_plain(self))
+
+    def __eq__(self, other: object) -> bool:
+        equal = _plain(self) == (_plain(other) if isinstance(other, _Tracked) else other)
+        theirs = expression_of(other)
+        if equal and theirs is not None and _reads_attribute(self.expression, theirs):
+            self.journal(self.expression, theirs)
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __reduce__(self) -> Any:
+        return type(_plain(self)), (_plain(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Tracked":
+        return self
+
+    def __add__(self, other: Any) -> Any:
+        return self._apply("add", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._apply("add", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._apply("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._apply("sub", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._apply("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._apply("mul", other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._apply("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._apply("floordiv", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._apply("truediv", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._apply("truediv", other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._apply("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._apply("mod", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._apply("pow", self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._apply("pow", other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __neg__(self) -> Any:
+        return self._apply("neg", self)
+
+    def __abs__(self) -> Any:
+        return self._apply("abs", self)
+
+    def __ceil__(self) -> Any:
+        return self._apply("ceil", self)
+
+    def __floor__(self) -> Any:
+        return self._apply("floor", self)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self._apply("round", self) if digits is None else round(_plain(self), digits)
+
+
+class TrackedInt(_Tracked, int):
+    """An integer with an expression; torch takes it wherever it takes an ``int``."""
+
+
+class TrackedFloat(_Tracked, float):
+    """A float with an expression, such as ``width ** -0.5``."""
+
+
+def _plain(value: Any) -> Number:
+    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+
+
+def _reads_attribute(*expressions: Expression) -> bool:
+    return any(isinstance(leaf, Attribute) for expression in expressions for leaf in leaves(expression))

@@ -1,0 +1,48 @@
+"""Makes Python transparent for tracked numbers while a network is being recorded, and restores it afterwards.
+
+Two things hide where a size came from: ``math`` functions return plain floats, and memoised functions (as einops uses
+them) return sizes that were computed for another tensor.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from prunegraph.capture.tracked import TrackedFloat, TrackedInt
+
+_MATH = ("sqrt", "log")
+_Memoised = type(functools.lru_cache(lambda: None))
+
+
+@contextmanager
+def transparent_python() -> Iterator[None]:
+    """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages."""
+    with ExitStack() as stack:
+        for name in _MATH:
+            stack.enter_context(patch.object(math, name, _transparent(name, getattr(math, name))))
+        for module, name, function in list(_memoised_functions()):
+            stack.enter_context(patch.object(module, name, function.__wrapped__))
+        yield
+
+
+def _transparent(name: str, original: Callable[..., float]) -> Callable[..., float]:
+    def function(value: Any, *rest: Any) -> float:
+        if isinstance(value, TrackedInt | TrackedFloat) and not rest:
+            return value._apply(name, value)  # type: ignore[no-any-return]
+        return original(value, *rest)
+
+    return function
+
+
+def _memoised_functions() -> Iterator[tuple[Any, str, Any]]:
+    for module_name, module in list(sys.modules.items()):
+        root = module_name.partition(".")[0]
+        if root in sys.stdlib_module_names or root in ("torch", "prunegraph"):
+            continue
+        for name, value in list(vars(module).items() if hasattr(module, "__dict__") else ()):
+            if type(value) is _Memoised:
+                yield module, name, value

@@ -1,0 +1,139 @@
+"""From coupled atoms to channel groups and locked groups."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunegraph.dependency.label_space import LabelSpace
+from prunegraph.ir.channels import ChannelGroup, Lock, LockedGroup, Member
+from prunegraph.ir.trace import Site
+from prunegraph.rules.base import Atoms
+
+_MAX_LOCKS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grouping:
+    """Channel groups, and where each atom belongs.
+
+    Attributes:
+        groups: prunable groups in the order of the network's tensors.
+        locked: coupled channels that must stay, except what nobody would call a channel (kernel taps).
+        channel_of: for each atom the number of its channel, counted over all groups; -1 for what always stays.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    locked: tuple[LockedGroup, ...]
+    channel_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Family:
+    """Components that touch the same tensor dimensions equally often."""
+
+    members: tuple[Member, ...]
+    components: Atoms
+
+
+def group_channels(space: LabelSpace) -> Grouping:
+    """Connected atoms that touch the same tensor dimensions equally often form one group of parallel channels."""
+    components = space.components()
+    stays = np.zeros(space.count, bool)
+    for item in space.locked:
+        stays[components[item.atoms]] = True
+    families = list(_families(space, components, stays))
+    prunable = [f for f in families if not stays[f.components[0]] and len(f.components) > 1]
+    channel_of_component = np.full(space.count, -1, np.int64)
+    groups: list[ChannelGroup] = []
+    count = 0
+    for family in prunable:
+        width = len(family.components)
+        channel_of_component[family.components] = np.arange(count, count + width)
+        groups.append(_channel_group(family, space, groups))
+        count += width
+    locked = _locked_groups(space, components, [f for f in families if f not in prunable])
+    return Grouping(groups=tuple(groups), locked=tuple(locked), channel_of=channel_of_component[components])
+
+
+def _families(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> Iterator[_Family]:
+    """Sorts every (component, tensor dimension, index) and gathers components with the same signature."""
+    dims = [
+        (spec.name, dim, atoms)
+        for spec in space.trace.tensors.values()
+        if spec.name not in space.trace.unused
+        for dim, atoms in enumerate(space.tensor_labels[spec.name])
+        if atoms is not None
+    ]
+    if not dims:
+        return
+    component = components[np.concatenate([atoms for _, _, atoms in dims])]
+    number = np.repeat(np.arange(len(dims)), [len(atoms) for _, _, atoms in dims])
+    index = np.concatenate([np.arange(len(atoms)) for _, _, atoms in dims])
+    order = np.lexsort((index, number, component))
+    ids, starts, lengths = np.unique(component[order], return_index=True, return_counts=True)
+    signature = _signatures(number[order], starts, len(dims))
+    first = np.minimum.reduceat(order, starts)
+    keys = np.stack([signature, stays[ids].astype(np.uint64)])
+    _, family = np.unique(keys, axis=1, return_inverse=True)
+    by_family = np.lexsort((first, family.reshape(-1)))
+    parts = np.split(by_family, np.flatnonzero(np.diff(family.reshape(-1)[by_family])) + 1)
+    for part in sorted(parts, key=lambda part: first[part[0]]):
+        rows = order[starts[part][:, None] + np.arange(lengths[part[0]])]
+        yield _Family(members=_members(dims, number[rows], index[rows]), components=ids[part])
+
+
+def _signatures(number: Atoms, starts: Atoms, count: int) -> NDArray[np.uint64]:
+    """A hash of which dimensions each component touches, and how often: a sum of 64-bit random numbers."""
+    random = np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64)
+    return np.asarray(np.add.reduceat(random[number], starts), np.uint64)
+
+
+def _members(dims: Sequence[tuple[str, int, Atoms]], number: Atoms, index: Atoms) -> tuple[Member, ...]:
+    """``number`` and ``index`` have one row per channel, with the same dimension numbers in each."""
+    cuts = np.flatnonzero(np.diff(number[0])) + 1
+    columns = zip(np.split(number[0], cuts), np.split(index, cuts, axis=1), strict=True)
+    return tuple(Member(tensor=dims[n[0]][0], dim=dims[n[0]][1], indices=indices) for n, indices in columns)
+
+
+def _channel_group(family: _Family, space: LabelSpace, earlier: Sequence[ChannelGroup]) -> ChannelGroup:
+    ranks = {spec.name: len(spec.shape) for spec in space.trace.tensors.values()}
+    members = family.members
+    producer = next((m for m in members if m.dim == 0 and ranks[m.tensor] > 1), members[0])
+    name = f"{producer.tensor}[{producer.dim}]"
+    same = sum(group.name.partition("#")[0] == name for group in earlier)
+    return ChannelGroup(
+        name=f"{name}#{same + 1}" if same else name,
+        width=len(family.components),
+        members=members,
+        module=producer.tensor.rpartition(".")[0],
+    )
+
+
+def _locked_groups(space: LabelSpace, components: Atoms, families: Sequence[_Family]) -> Iterator[LockedGroup]:
+    reasons: dict[int, dict[Lock, None]] = {}
+    structural: set[int] = set()
+    for item in space.locked:
+        ids = np.unique(components[item.atoms]).tolist()
+        if item.is_channel:
+            for component in ids:
+                reasons.setdefault(component, {})[item.lock] = None
+        else:
+            structural.update(ids)
+    for family in families:
+        ids = family.components.tolist()
+        locks = {lock: None for component in ids for lock in reasons.get(component, {})}
+        if not locks and structural.issuperset(ids):
+            continue
+        yield LockedGroup(
+            name=f"{family.members[0].tensor}[{family.members[0].dim}]",
+            width=len(ids),
+            members=family.members,
+            locks=tuple(locks)[:_MAX_LOCKS] or (_one_channel(family),),
+        )
+
+
+def _one_channel(family: _Family) -> Lock:
+    module = family.members[0].tensor.rpartition(".")[0]
+    return Lock(reason="all indices are coupled: there is only one channel", op="coupling", site=Site(module=module))

@@ -1,0 +1,100 @@
+"""Collects what the op rules find: atoms, couplings, locks and size uses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import fx
+
+from prunegraph.ir.channels import Lock
+from prunegraph.ir.sizes import Expression, leaves
+from prunegraph.ir.trace import Site, Trace
+from prunegraph.rules.base import Atoms, Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SizeUse:
+    """A number in the user's code that must equal the number of kept atoms after pruning.
+
+    Attributes:
+        expression: where the number comes from.
+        atoms: the indices it counts; None where the size is fixed.
+        size: the number now.
+        op: the op that was given the number.
+        site: the line that gave it.
+    """
+
+    expression: Expression
+    atoms: Atoms | None
+    size: int
+    op: str
+    site: Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LockedAtoms:
+    """Atoms that must stay; ``is_channel`` is False for what nobody would call a channel, such as kernel taps."""
+
+    atoms: Atoms
+    lock: Lock
+    is_channel: bool
+
+
+class LabelSpace:
+    """The atoms of one network and all that is known about them; implements `prunegraph.rules.base.LabelSink`."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.count = 0
+        self.tensor_labels: dict[str, Labels] = {}
+        self.locked: list[LockedAtoms] = []
+        self.uses: list[SizeUse] = []
+        self._lefts: list[Atoms] = []
+        self._rights: list[Atoms] = []
+        for spec in trace.tensors.values():
+            self.tensor_labels[spec.name] = tuple(self.fresh(n) if n > 1 else None for n in spec.shape)
+
+    def fresh(self, size: int) -> Atoms:
+        """New atoms."""
+        self.count += size
+        return np.arange(self.count - size, self.count, dtype=np.int64)
+
+    def unite(self, left: Atoms, right: Atoms) -> None:
+        """Index i of both come and go together."""
+        if len(left) != len(right):
+            raise ValueError(f"cannot unite {len(left)} indices with {len(right)}")
+        if left is not right and len(left):
+            self._lefts.append(left)
+            self._rights.append(right)
+
+    def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
+        """These atoms stay."""
+        self.lock_at(atoms, Lock(reason=reason, op=op_name(node), site=self.trace.site(node)), is_channel=is_channel)
+
+    def lock_at(self, atoms: Atoms, lock: Lock, *, is_channel: bool = True) -> None:
+        """These atoms stay, for a reason that is already written."""
+        if len(atoms):
+            self.locked.append(LockedAtoms(atoms=atoms, lock=lock, is_channel=is_channel))
+
+    def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
+        """The expression counts these atoms; a number that is written in the code locks them."""
+        if next(leaves(expression), None) is None:
+            if atoms is not None:
+                self.lock(atoms, f"the size {size} is written in the code", node, is_channel=True)
+            return
+        site = self.trace.site(node)
+        self.uses.append(SizeUse(expression=expression, atoms=atoms, size=size, op=op_name(node), site=site))
+
+    def components(self) -> Atoms:
+        """For each atom the number of the set of atoms that it comes and goes with."""
+        left = np.concatenate(self._lefts) if self._lefts else np.empty(0, np.int64)
+        right = np.concatenate(self._rights) if self._rights else np.empty(0, np.int64)
+        shape = (self.count, self.count)
+        coupling = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=shape)
+        return np.asarray(connected_components(coupling, directed=False)[1], np.int64)
+
+
+def op_name(node: fx.Node) -> str:
+    """Name of the op for people: ``aten.conv1d``."""
+    return str(node.target).removesuffix(".default") if node.op == "call_function" else node.op

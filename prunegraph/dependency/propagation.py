@@ -1,0 +1,119 @@
+"""Walks the recorded graph once and lets each op's rule pass the labels on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import fx
+
+from prunegraph.dependency.label_space import LabelSpace, op_name
+from prunegraph.errors import PrunegraphError
+from prunegraph.ir.trace import Trace, ValueSpec
+from prunegraph.rules.base import Call, Rule
+from prunegraph.rules.book import RuleBook, make_call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RuledCall:
+    """A call of the graph and the rule that answers for it."""
+
+    call: Call
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Propagation:
+    """What the walk found.
+
+    Attributes:
+        space: atoms, couplings, locks and size uses.
+        labels: node name -> labels of its value (a tuple of them for several outputs).
+        calls: node name -> the call with its rule, for ops that have one.
+        without_rule: names of ops without a rule -> number of calls.
+    """
+
+    space: LabelSpace
+    labels: Mapping[str, Any]
+    calls: Mapping[str, RuledCall]
+    without_rule: Mapping[str, int]
+
+
+def propagate(trace: Trace, book: RuleBook) -> Propagation:
+    """Labels every value of the graph.
+
+    Tensors bring their own atoms, inputs none. What the network returns is locked, as is whatever meets an op
+    without a rule.
+    """
+    walk = _Walk(trace, book)
+    for node in trace.graph.nodes:
+        walk.visit(node)
+    return Propagation(
+        space=walk.space,
+        labels=MappingProxyType(walk.labels),
+        calls=MappingProxyType(walk.calls),
+        without_rule=MappingProxyType(walk.without_rule),
+    )
+
+
+class _Walk:
+    def __init__(self, trace: Trace, book: RuleBook) -> None:
+        self.trace, self.book = trace, book
+        self.space = LabelSpace(trace)
+        self.labels: dict[str, Any] = {}
+        self.calls: dict[str, RuledCall] = {}
+        self.without_rule: dict[str, int] = {}
+
+    def visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            spec = self.trace.tensors.get(node.name)
+            self.labels[node.name] = self.space.tensor_labels[spec.name] if spec else self._unlabelled(node)
+        elif node.op == "call_function":
+            self._visit_call(node)
+        elif node.op == "output":
+            self._lock_operands(node, "the network's output keeps its shape")
+        else:
+            self.labels[node.name] = self._unlabelled(node)
+
+    def _visit_call(self, node: fx.Node) -> None:
+        rule = self.book.find(node.target)
+        if rule is None:
+            self._without_rule(node)
+            return
+        call = make_call(node, self.trace, self.labels, self.space)
+        try:
+            labels = rule.labels(call)
+        except PrunegraphError:
+            raise
+        except Exception as error:
+            error.add_note(f"in the rule {type(rule).__name__} for {op_name(node)}, {self.trace.site(node)}")
+            raise
+        self.calls[node.name] = RuledCall(call=call, rule=rule)
+        self.labels[node.name] = labels
+
+    def _without_rule(self, node: fx.Node) -> None:
+        if isinstance(node.target, torch._ops.OpOverload):
+            name = op_name(node)
+            self.without_rule[name] = self.without_rule.get(name, 0) + 1
+            self._lock_operands(node, f"prunegraph has no rule for {name}")
+        self.labels[node.name] = self._unlabelled(node)
+
+    def _lock_operands(self, node: fx.Node, reason: str) -> None:
+        for operand in node.all_input_nodes:
+            for atoms in _all_labels(self.labels.get(operand.name)):
+                self.space.lock(atoms, reason, node, is_channel=True)
+
+    def _unlabelled(self, node: fx.Node) -> Any:
+        value = self.trace.values.get(node.name)
+        if isinstance(value, tuple):
+            return tuple((None,) * len(item.shape) if isinstance(item, ValueSpec) else None for item in value)
+        return (None,) * len(value.shape) if isinstance(value, ValueSpec) else None
+
+
+def _all_labels(labels: Any) -> list[Any]:
+    if labels is None:
+        return []
+    if isinstance(labels, tuple):
+        return [atoms for item in labels for atoms in _all_labels(item)]
+    return [labels]

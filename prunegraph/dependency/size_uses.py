@@ -1,0 +1,180 @@
+"""Makes the sizes that user code computes consistent: which attribute takes which value after pruning.
+
+Each `SizeUse` is an equation: an expression over attributes and shapes equals a number of kept indices. For a choice
+of kept channels `solve` finds the attribute values. `settle` makes sure, before any choice is made, that there always
+will be such values: uses of one attribute are coupled, and what still contradicts is locked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunegraph.dependency.label_space import LabelSpace, SizeUse
+from prunegraph.ir.channels import Lock
+from prunegraph.ir.sizes import Attribute, Leaf, Number, ShapeOf, attributes, evaluate, invert, leaves
+from prunegraph.rules.base import Atoms, Labels
+
+_TRIALS = 3
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conflict:
+    """A use whose equation cannot hold, and the uses that fixed the attributes in it."""
+
+    use: SizeUse
+    fixed_by: tuple[SizeUse, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """Attribute values for one choice of kept channels."""
+
+    values: Mapping[Attribute, int]
+    conflicts: tuple[Conflict, ...]
+
+
+def solve(
+    uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Callable[[ShapeOf], int]
+) -> Solution:
+    """Finds attribute values such that every use evaluates to its count.
+
+    Uses of a single attribute are solved first, so that products such as ``heads * width`` find one factor known.
+
+    Args:
+        uses: the equations.
+        count: number of kept indices that a use must equal.
+        size_of: size of a value's dimension after pruning.
+    """
+    values: dict[Attribute, int] = {}
+    owners: dict[Attribute, SizeUse] = {}
+    conflicts: list[Conflict] = []
+
+    def value_of(leaf: Leaf) -> Number:
+        return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
+
+    for use in sorted(uses, key=lambda use: (len(attributes(use.expression)), use.expression not in attributes(use.expression))):
+        known = attributes(use.expression)
+        found = _solve_one(use, count(use), values, value_of)
+        if found is None:
+            conflicts.append(Conflict(use=use, fixed_by=tuple(owners[a] for a in known if a in owners)))
+            continue
+        for attribute, value in found.items():
+            values[attribute] = value
+            owners.setdefault(attribute, use)
+    return Solution(values=values, conflicts=tuple(conflicts))
+
+
+def _solve_one(
+    use: SizeUse, target: int, values: Mapping[Attribute, int], value_of: Callable[[Leaf], Number]
+) -> dict[Attribute, int] | None:
+    known = attributes(use.expression)
+    try:
+        if evaluate(use.expression, value_of) == target:
+            return {attribute: int(value_of(attribute)) for attribute in known}
+        for unknown in [attribute for attribute in known if attribute not in values]:
+            found = invert(use.expression, target, unknown, value_of)
+            if found is not None:
+                rest = {attribute: int(value_of(attribute)) for attribute in known}
+                return {**rest, unknown: found}
+    except ArithmeticError:
+        return None
+    return None
+
+
+def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
+    """Couples and locks atoms until every choice of kept channels has a solution.
+
+    Random choices are tried: each contradiction is mended by coupling the uses that disagree, index by index, or by
+    locking them where their lengths differ.
+    """
+    space.uses.extend(_comparisons(space, labels))
+    _couple_equal_expressions(space)
+    generator = np.random.default_rng(_SEED)
+    passed = 0
+    while passed < _TRIALS:
+        components = space.components()
+        kept = _random_choice(space, components, generator)
+        solution = solve_for(space.uses, labels, kept)
+        passed = 0 if solution.conflicts else passed + 1
+        for conflict in solution.conflicts:
+            _mend(space, conflict, labels, components)
+
+
+def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArray[np.bool_]) -> Solution:
+    """Solves the uses where ``kept`` tells for each atom whether it stays."""
+
+    def size_of(leaf: ShapeOf) -> int:
+        known = labels.get(leaf.node)
+        atoms = known[leaf.dim] if known is not None else None
+        return leaf.value if atoms is None else int(kept[atoms].sum())
+
+    return solve(uses, lambda use: use.size if use.atoms is None else int(kept[use.atoms].sum()), size_of)
+
+
+def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUse]:
+    """``assert x.shape[1] == self.channels`` tells what the attribute counts."""
+    found = []
+    for equality in space.trace.equalities:
+        for shape, other in ((equality.left, equality.right), (equality.right, equality.left)):
+            if isinstance(shape, ShapeOf) and labels.get(shape.node) is not None:
+                atoms = labels[shape.node][shape.dim]
+                found.append(
+                    SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=equality.site)
+                )
+    return found
+
+
+def _couple_equal_expressions(space: LabelSpace) -> None:
+    """Dimensions that are given the same size by the same attribute come and go together."""
+    first: dict[Attribute, Atoms] = {}
+    for use in space.uses:
+        if isinstance(use.expression, Attribute) and use.atoms is not None:
+            atoms = first.setdefault(use.expression, use.atoms)
+            if len(atoms) == len(use.atoms):
+                space.unite(atoms, use.atoms)
+
+
+def _random_choice(space: LabelSpace, components: Atoms, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Keeps each coupled set at random, with a rate of its own for each tensor dimension, and what is locked."""
+    rate = np.full(space.count, 0.5)
+    for labels in space.tensor_labels.values():
+        for atoms in labels:
+            if atoms is not None:
+                rate[components[atoms]] = generator.uniform(0.2, 0.8)
+    stays = generator.random(space.count) < rate
+    for locked in space.locked:
+        stays[components[locked.atoms]] = True
+    return np.asarray(stays[components])
+
+
+def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], components: Atoms) -> None:
+    use, mended = conflict.use, False
+    for other in conflict.fixed_by:
+        if use.atoms is None or other.atoms is None or len(use.atoms) != len(other.atoms):
+            continue
+        if (components[use.atoms] != components[other.atoms]).any():
+            space.unite(use.atoms, other.atoms)
+            mended = True
+    if mended:
+        return
+    for involved in (use, *conflict.fixed_by):
+        text = f"the size {use.size} computed in the code cannot follow: {_names(involved)}"
+        lock = Lock(reason=text, op=involved.op, site=involved.site)
+        for atoms in (involved.atoms, *_read_shapes(involved, labels)):
+            if atoms is not None:
+                space.lock_at(atoms, lock)
+
+
+def _read_shapes(use: SizeUse, labels: Mapping[str, Labels]) -> list[Atoms | None]:
+    shapes = [leaf for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)]
+    return [labels[leaf.node][leaf.dim] for leaf in shapes if labels.get(leaf.node) is not None]
+
+
+def _names(use: SizeUse) -> str:
+    return ", ".join(str(leaf) if isinstance(leaf, Attribute) else "a shape" for leaf in leaves(use.expression))
+
+
+

@@ -1,0 +1,49 @@
+"""The exception tree: every error that prunegraph raises on purpose."""
+
+
+class PrunegraphError(Exception):
+    """Root of all errors of prunegraph; its message says what was wrong, where, and what to do."""
+
+
+class InputError(PrunegraphError, ValueError):
+    """An argument does not fit: wrong example inputs, names that match nothing, an option out of range."""
+
+
+class CaptureError(PrunegraphError, RuntimeError):
+    """The network could not be recorded; names the module path and the user's source line."""
+
+
+class UnsupportedModelError(PrunegraphError, TypeError):
+    """The network is of a kind that cannot be pruned as it is: quantised, on meta device, lazily initialised."""
+
+
+class BudgetError(PrunegraphError, ValueError):
+    """The budget is malformed or cannot be met; gives the reachable range."""
+
+
+class CriterionError(PrunegraphError, ValueError):
+    """An importance criterion cannot serve the request or returned something else than scores."""
+
+
+class PluginError(PrunegraphError, RuntimeError):
+    """A plug-in is unknown, broken or clashes with another."""
+
+
+class PlanError(PrunegraphError, ValueError):
+    """A pruning plan does not belong to this network or contradicts itself."""
+
+
+class SurgeryError(PrunegraphError, RuntimeError):
+    """The smaller network could not be made from the plan."""
+
+
+class VerificationError(PrunegraphError, AssertionError):
+    """The pruned network is not the one that was chosen; names the first diverging node and its source line."""
+
+
+class FileFormatError(PrunegraphError, ValueError):
+    """A saved result is cut, changed, of another version or of another network; names what differs."""
+
+
+class DataError(PrunegraphError, OSError):
+    """Audio or a corpus is missing or cannot be read; names the file and the mend."""

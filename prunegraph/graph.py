@@ -1,0 +1,198 @@
+"""`build_graph` and `DependencyGraph`: channel groups of a network, what is locked, and what any choice costs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.torch_internals import ATTENTION_MODULES
+from prunegraph.capture.tracer import capture
+from prunegraph.cost.build import build_cost_model
+from prunegraph.cost.model import CostModel
+from prunegraph.dependency.grouping import group_channels
+from prunegraph.dependency.label_space import SizeUse
+from prunegraph.dependency.propagation import RuledCall, propagate
+from prunegraph.dependency.size_uses import settle, solve_for
+from prunegraph.dependency.torch_modules import add_module_sizes
+from prunegraph.dependency.view import as_networkx
+from prunegraph.errors import PlanError
+from prunegraph.ir.channels import ChannelGroup, LockedGroup
+from prunegraph.ir.cost import Cost
+from prunegraph.ir.plan import AttributeUpdate, PruningPlan
+from prunegraph.ir.trace import Trace
+from prunegraph.plugin.manager import create_manager, load_op_rules
+from prunegraph.rules.base import Labels
+from prunegraph.rules.book import RuleBook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DependencyGraph:
+    """What prunegraph knows about a network; holds no live module.
+
+    Attributes:
+        groups: the channel groups that can be pruned.
+        locked: coupled channels that must stay, and why.
+        without_rule: ops that prunegraph has no rule for -> number of calls; what meets them is locked.
+        weights: parameters and buffers by name, detached: they share the network's memory.
+        trace: the recorded forward pass.
+        calls: node name -> op call and its rule.
+        labels: node name -> labels of its value.
+        size_uses: the numbers in the user's code that count channels.
+        channel_of: for each atom the number of its channel over all groups; -1 for what always stays.
+        cost_model: costs of any choice of channels.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    locked: tuple[LockedGroup, ...]
+    without_rule: Mapping[str, int]
+    weights: Mapping[str, torch.Tensor]
+    trace: Trace
+    calls: Mapping[str, RuledCall]
+    labels: Mapping[str, Labels]
+    size_uses: tuple[SizeUse, ...]
+    channel_of: NDArray[np.int64]
+    cost_model: CostModel
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Names of parameters and buffers that the forward pass never reads; they stay as they are."""
+        return self.trace.unused
+
+    @property
+    def coverage(self) -> float:
+        """Share of the parameter elements that lie in a tensor with at least one prunable dimension."""
+        prunable = {member.tensor for group in self.groups for member in group.members}
+        sizes = {s.name: int(np.prod(s.shape)) for s in self.trace.tensors.values() if s.is_parameter}
+        return sum(size for name, size in sizes.items() if name in prunable) / max(sum(sizes.values()), 1)
+
+    def cost(self, plan: PruningPlan | None = None) -> Cost:
+        """MACs, parameters and activation memory of one forward pass of the example, dense or under a plan."""
+        if plan is None:
+            return self.cost_model.evaluate(np.ones(self._channels, bool))
+        return self.cost_model.evaluate(self.kept_channels(plan.kept))
+
+    def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
+        """The plan that keeps the given channels; groups that are not named stay whole.
+
+        Raises:
+            PlanError: a group or channel does not exist, or a group would lose its last channel.
+        """
+        choice = {group.name: self._checked(group, kept) for group in self.groups}
+        unknown = set(kept) - set(choice)
+        if unknown:
+            raise PlanError(f"there is no channel group named {sorted(unknown)[0]!r}; see graph.groups")
+        tensors = self._kept_indices(choice)
+        return PruningPlan(
+            kept=choice,
+            widths={group.name: group.width for group in self.groups},
+            tensors=tensors,
+            attributes=self._attribute_updates(choice),
+            replaced=self._replaced(tensors),
+            shapes={name: s.shape for s in self.trace.tensors.values() for name in (s.name, *s.aliases)},
+        )
+
+    def kept_channels(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
+        """For each channel, counted over all groups in their order, whether it stays; shape ``(channels,)``."""
+        parts = []
+        for group in self.groups:
+            stays = np.zeros(group.width, bool)
+            stays[list(kept[group.name])] = True
+            parts.append(stays)
+        return np.concatenate(parts) if parts else np.empty(0, bool)
+
+    def to_networkx(self) -> nx.Graph:
+        """A bipartite graph of groups and tensor dimensions, see `prunegraph.dependency.view`."""
+        return as_networkx(self.groups, self.locked)
+
+    def to_graphml(self, path: str | Path) -> None:
+        """Writes the networkx view as GraphML."""
+        nx.write_graphml(self.to_networkx(), path)
+
+    @property
+    def _channels(self) -> int:
+        return sum(group.width for group in self.groups)
+
+    def _checked(self, group: ChannelGroup, kept: Mapping[str, Iterable[int]]) -> tuple[int, ...]:
+        if group.name not in kept:
+            return tuple(range(group.width))
+        channels = tuple(sorted({int(channel) for channel in kept[group.name]}))
+        if not channels:
+            raise PlanError(f"group {group.name!r} would lose all of its {group.width} channels; keep at least one")
+        if channels[0] < 0 or channels[-1] >= group.width:
+            raise PlanError(f"group {group.name!r} has channels 0 to {group.width - 1}, not {channels[-1]}")
+        return channels
+
+    def _kept_indices(self, kept: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, tuple[int, ...]]]:
+        specs = {spec.name: spec for spec in self.trace.tensors.values()}
+        stays: dict[tuple[str, int], NDArray[np.bool_]] = {}
+        for group in self.groups:
+            gone = np.setdiff1d(np.arange(group.width), kept[group.name])
+            for member in group.members if len(gone) else ():
+                size = specs[member.tensor].shape[member.dim]
+                stays.setdefault((member.tensor, member.dim), np.ones(size, bool))[member.indices[gone]] = False
+        found: dict[str, dict[int, tuple[int, ...]]] = {}
+        for (tensor, dim), mask in sorted(stays.items()):
+            for name in (tensor, *specs[tensor].aliases):
+                found.setdefault(name, {})[dim] = tuple(np.flatnonzero(mask).tolist())
+        return found
+
+    def _attribute_updates(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[AttributeUpdate, ...]:
+        atoms_kept = np.append(self.kept_channels(kept), True)[self.channel_of]
+        solution = solve_for(self.size_uses, self.labels, atoms_kept)
+        if solution.conflicts:
+            use = solution.conflicts[0].use
+            raise PlanError(f"the size {use.size} given to {use.op} in {use.site} cannot follow this choice of channels")
+        return tuple(
+            AttributeUpdate(module=attribute.module, name=attribute.name, old=attribute.value, new=value)
+            for attribute, value in solution.values.items()
+            if value != attribute.value
+        )
+
+    def _replaced(self, tensors: Mapping[str, object]) -> tuple[str, ...]:
+        """Attention modules with a tensor that shrinks: torch's own assumes equal inner and outer widths."""
+        return tuple(
+            path
+            for path, module in self.trace.modules.items()
+            if module.kind in ATTENTION_MODULES and any(name.startswith(f"{path}.") for name in tensors)
+        )
+
+
+def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
+    """Records one forward pass and finds which channels are coupled.
+
+    Args:
+        model: any network; it is left untouched.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+
+    Raises:
+        UnsupportedModelError: the network cannot be pruned as it is; says what to do.
+        InputError: the example is not of one of the three kinds.
+        CaptureError: the forward pass failed; names the module and the line.
+    """
+    book = RuleBook(load_op_rules(create_manager()))
+    trace = capture(model, example_inputs)
+    found = propagate(trace, book)
+    add_module_sizes(found.space)
+    settle(found.space, found.labels)
+    grouping = group_channels(found.space)
+    tensors = named_tensors(model)
+    return DependencyGraph(
+        groups=grouping.groups,
+        locked=grouping.locked,
+        without_rule=found.without_rule,
+        weights=MappingProxyType({spec.name: tensors[spec.name].detach() for spec in trace.tensors.values()}),
+        trace=trace,
+        calls=found.calls,
+        labels=found.labels,
+        size_uses=tuple(found.space.uses),
+        channel_of=grouping.channel_of,
+        cost_model=build_cost_model(trace, found, grouping.channel_of),
+    )

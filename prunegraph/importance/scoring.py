@@ -1,0 +1,49 @@
+"""`score`: runs an importance criterion on the channel groups of a network."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from prunegraph.errors import CriterionError
+from prunegraph.graph import DependencyGraph
+from prunegraph.plugin.contracts import Criterion, CriterionContext, run_criterion
+from prunegraph.plugin.manager import find_criterion
+
+
+def score(
+    graph: DependencyGraph,
+    criterion: str | Criterion = "l1",
+    *,
+    seed: int = 0,
+    data: Iterable[tuple[Any, Any]] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
+) -> Mapping[str, torch.Tensor]:
+    """One number per channel of every group; channels with greater numbers are kept longer.
+
+    Args:
+        graph: the network's dependency graph.
+        criterion: name of an installed criterion, or a criterion.
+        seed: the only source of randomness.
+        data: batches ``(inputs, targets)`` for criteria that look at data.
+        loss: ``loss(output, targets)`` for criteria that look at a loss.
+
+    Returns:
+        Group name -> scores of shape ``(width,)``.
+
+    Raises:
+        PluginError: no installed criterion has that name.
+        CriterionError: the criterion cannot serve the request, the weights are not finite, or it returned something
+            else than scores.
+    """
+    chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
+    parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
+    check_finite(parameters)
+    return run_criterion(chosen, graph, parameters, CriterionContext(seed=seed, data=data, loss=loss))
+
+
+def check_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raises `CriterionError` naming the first tensor with a value that is not finite."""
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CriterionError(f"{name} holds values that are NaN or infinite; load sound weights before pruning")

@@ -1,0 +1,158 @@
+"""Where a size comes from: expressions over module attributes and tensor shapes.
+
+User code computes sizes with plain Python arithmetic: ``self.heads * self.width``, ``x.shape[1] // 2``. An
+`Expression` is the frozen record of such a computation. It can be evaluated again after pruning, when attributes and
+shapes have new values, and it can be inverted to find the attribute value that yields a wanted size.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Number: TypeAlias = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A number written in the code (or one whose origin is unknown)."""
+
+    value: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A size that torch itself computed from the shapes of its operands: always right after pruning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An integer attribute of a module: ``module`` is its dotted path, ``name`` may index containers: ``size[0]``."""
+
+    module: str
+    name: str
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}".lstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeOf:
+    """The size of dimension ``dim`` of the value of graph node ``node``."""
+
+    node: str
+    dim: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An arithmetic operation of `OPERATIONS` on one or two operands."""
+
+    name: str
+    operands: tuple["Expression", ...]
+
+
+Leaf: TypeAlias = Attribute | ShapeOf
+Expression: TypeAlias = Constant | Derived | Attribute | ShapeOf | Operation
+
+OPERATIONS: Mapping[str, Callable[..., Number]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": operator.floordiv,
+    "truediv": operator.truediv,
+    "mod": operator.mod,
+    "pow": operator.pow,
+    "neg": operator.neg,
+    "abs": abs,
+    "sqrt": math.sqrt,
+    "log": math.log,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round": round,
+}
+
+
+def leaves(expression: Expression) -> Iterator[Leaf]:
+    """Yields the attributes and shapes that the expression reads, from left to right."""
+    if isinstance(expression, Attribute | ShapeOf):
+        yield expression
+    elif isinstance(expression, Operation):
+        for operand in expression.operands:
+            yield from leaves(operand)
+
+
+def attributes(expression: Expression) -> list[Attribute]:
+    """The distinct attributes that the expression reads."""
+    return list(dict.fromkeys(leaf for leaf in leaves(expression) if isinstance(leaf, Attribute)))
+
+
+def evaluate(expression: Expression, value_of: Callable[[Leaf], Number]) -> Number:
+    """The value of the expression when each leaf has the value that ``value_of`` gives.
+
+    Raises:
+        ArithmeticError: the arithmetic is impossible with these values (division by zero).
+    """
+    match expression:
+        case Constant(value=value):
+            return value
+        case Operation(name=name, operands=operands):
+            return OPERATIONS[name](*(evaluate(operand, value_of) for operand in operands))
+        case Attribute() | ShapeOf():
+            return value_of(expression)
+        case Derived():
+            raise ArithmeticError("a size derived by torch has no value of its own")
+
+
+def recorded_value(leaf: Leaf) -> Number:
+    """The value the leaf had when the network was recorded."""
+    return leaf.value
+
+
+def invert(
+    expression: Expression, target: Number, unknown: Attribute, value_of: Callable[[Leaf], Number]
+) -> int | None:
+    """The value of ``unknown`` for which the expression equals ``target``, or None where no such integer exists.
+
+    Division is inverted exactly (``width // 2 == 5`` gives 10), so the result is checked by evaluating again.
+    """
+    found = _invert(expression, target, unknown, value_of)
+    if found is None or found != int(found) or found < 1:
+        return None
+    again = evaluate(expression, lambda leaf: int(found) if leaf == unknown else value_of(leaf))
+    return int(found) if again == target else None
+
+
+def _invert(
+    expression: Expression, target: Number, unknown: Attribute, value_of: Callable[[Leaf], Number]
+) -> Number | None:
+    if expression == unknown:
+        return target
+    if not isinstance(expression, Operation) or len(expression.operands) != 2:
+        return None
+    left, right = expression.operands
+    on_left, on_right = unknown in leaves(left), unknown in leaves(right)
+    if on_left == on_right:
+        return None
+    known = evaluate(right if on_left else left, value_of)
+    previous = _undo(expression.name, target, known, on_left)
+    return None if previous is None else _invert(left if on_left else right, previous, unknown, value_of)
+
+
+def _undo(name: str, target: Number, known: Number, unknown_on_left: bool) -> Number | None:
+    match name:
+        case "add":
+            return target - known
+        case "sub":
+            return target + known if unknown_on_left else known - target
+        case "mul":
+            return target / known if known else None
+        case "floordiv" | "truediv":
+            if unknown_on_left:
+                return target * known
+            return known / target if target else None
+        case _:
+            return None

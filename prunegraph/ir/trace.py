@@ -1,0 +1,127 @@
+"""The record of one forward pass: a torch.fx graph of ATen calls and what is known about each of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import fx
+
+from prunegraph.ir.sizes import Expression
+
+Path: TypeAlias = tuple[int | str, ...]
+"""Where an argument stands in a call: ``(1, 2)`` is element 2 of argument 1, ``("scale",)`` a keyword argument."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The place in the user's code that made a call.
+
+    Attributes:
+        module: dotted path of the innermost running module; empty for the network itself.
+        file: source file of the innermost frame that belongs to neither torch nor prunegraph.
+        line: line number in that file.
+        code: the text of that line.
+    """
+
+    module: str = ""
+    file: str = ""
+    line: int = 0
+    code: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.file else "unknown source"
+        return f"{self.module or '(network)'} at {where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One parameter or buffer of the network.
+
+    Attributes:
+        name: its state-dict name (the first one, when tied).
+        aliases: the further names of a tied tensor.
+        shape: its sizes.
+        dtype: its element type.
+        is_parameter: False for a buffer.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    is_parameter: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueSpec:
+    """Shape and element type of one tensor of the graph."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equality:
+    """Two sizes that the user's code compared and found equal, one of them read from an attribute."""
+
+    left: Expression
+    right: Expression
+    site: Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSpec:
+    """A module of the network as later stages need it: its class and its plain attributes.
+
+    Attributes:
+        path: dotted path of the module (the first one, when shared).
+        aliases: the further paths of a shared module.
+        kind: the class.
+        sizes: tracked integer attributes, ``name -> value`` (containers are indexed: ``size[0]``).
+    """
+
+    path: str
+    aliases: tuple[str, ...]
+    kind: type
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The record of one forward pass; nothing in it refers to a live module.
+
+    Attributes:
+        graph: ATen calls before autograd; one placeholder per parameter, buffer and input tensor.
+        tensors: placeholder name -> parameter or buffer.
+        inputs: placeholder names of the example's tensors, in the order of its flattened arguments.
+        constants: tensors that the code made outside the network's parameters, by get_attr target.
+        values: node name -> ValueSpec, a tuple of them for several outputs, or None for other values.
+        sites: node name -> place in the user's code.
+        sizes: node name -> argument path -> expression behind that number.
+        equalities: comparisons of sizes that were true.
+        modules: every module of the network by path.
+        unused: names of parameters and buffers that no call reads.
+        output: structure of the output, for rebuilding it from the graph's flat outputs.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, TensorSpec]
+    inputs: tuple[str, ...]
+    constants: Mapping[str, torch.Tensor]
+    values: Mapping[str, Any]
+    sites: Mapping[str, Site]
+    sizes: Mapping[str, Mapping[Path, Expression]]
+    equalities: tuple[Equality, ...]
+    modules: Mapping[str, ModuleSpec]
+    unused: frozenset[str]
+    output: Any
+
+    def site(self, node: fx.Node) -> Site:
+        """The place in the user's code that made the call of this node."""
+        return self.sites.get(node.name, Site())
+
+    def shape(self, node: fx.Node) -> tuple[int, ...] | None:
+        """The sizes of the node's value; None when it is not one tensor."""
+        value = self.values.get(node.name)
+        return value.shape if isinstance(value, ValueSpec) else None

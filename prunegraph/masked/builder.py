@@ -1,0 +1,211 @@
+"""Rewrites the recorded graph into the exact masked program, op by op, as the rules tell."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from prunegraph.graph import DependencyGraph
+from prunegraph.ir.sizes import Attribute, Constant, Derived, Expression, Operation, ShapeOf, evaluate, leaves, recorded_value
+from prunegraph.rules.base import Atoms, Call
+
+_TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "floordiv": operator.floordiv,
+    "truediv": operator.truediv,
+    "mod": operator.mod,
+    "pow": operator.pow,
+    "neg": operator.neg,
+    "abs": operator.abs,
+    "sqrt": torch.sqrt,
+    "log": torch.log,
+    "ceil": torch.ceil,
+    "floor": torch.floor,
+    "round": torch.round,
+}
+
+
+def build_masked_graph(graph: DependencyGraph) -> fx.GraphModule:
+    """The masked program as a function of (keep values and a final 1, tensors, inputs), all flat.
+
+    Each node keeps the name of its counterpart in the trace under ``meta["origin"]``.
+    """
+    return _Builder(graph).build()
+
+
+class _Builder:
+    """State of one rewriting: the new graph, its counterparts of old nodes, and shared pieces."""
+
+    def __init__(self, graph: DependencyGraph) -> None:
+        self.source = graph
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self.counterpart: dict[fx.Node, fx.Node] = {}
+        self.all_keep = self.graph.placeholder("keep")
+        self.keeps: dict[bytes, fx.Node] = {}
+        self.products: dict[tuple[fx.Node, int, bytes], fx.Node] = {}
+        self.counted = _attribute_counts(graph)
+
+    def build(self) -> fx.GraphModule:
+        for name, constant in self.source.trace.constants.items():
+            self.root.register_buffer(name, constant, persistent=False)
+        for node in self.source.trace.graph.nodes:
+            new = self._masked(node) or self.graph.node_copy(node, self.counterpart.__getitem__)
+            new.meta = {"origin": node.name}
+            self.counterpart[node] = new
+            if _writes(node):
+                self.products.clear()
+        self.graph.lint()
+        return fx.GraphModule(self.root, self.graph)
+
+    def _masked(self, node: fx.Node) -> fx.Node | None:
+        ruled = self.source.calls.get(node.name)
+        return None if ruled is None else ruled.rule.masked(ruled.call, _CallMasker(self, ruled.call))
+
+    def keep(self, atoms: Atoms | None) -> fx.Node | None:
+        if atoms is None:
+            return None
+        channels = self.source.channel_of[atoms]
+        if (channels < 0).all():
+            return None
+        key = channels.tobytes()
+        if key not in self.keeps:
+            self.keeps[key] = self._gather(channels)
+        return self.keeps[key]
+
+    def _gather(self, channels: Atoms) -> fx.Node:
+        """Keep values of the channels; those numbered -1 take the final 1."""
+        count = int(self.source.channel_of.max()) + 1
+        name = f"channels_{len(self.keeps)}"
+        self.root.register_buffer(name, torch.from_numpy(np.where(channels < 0, count, channels)), persistent=False)
+        # Placed at the very front, since every later op may share it.
+        with self.graph.inserting_after(self.all_keep):
+            index = self.graph.get_attr(name)
+        with self.graph.inserting_after(index):
+            return self.graph.call_function(torch.index_select, (self.all_keep, 0, index))
+
+    def times_keep(self, value: fx.Node, dim: int, atoms: Atoms | None) -> fx.Node:
+        keep = self.keep(atoms)
+        if keep is None or atoms is None:
+            return value
+        key = value, dim, self.source.channel_of[atoms].tobytes()
+        if key not in self.products:
+            self.products[key] = self.graph.call_function(scale_along, (value, dim, keep))
+        return self.products[key]
+
+    def number(self, expression: Expression) -> Any:
+        if not any(self._count(leaf) is not None for leaf in leaves(expression)):
+            return _recorded(expression)
+        return self._number(expression)
+
+    def _number(self, expression: Expression) -> Any:
+        match expression:
+            case Operation(name=name, operands=operands):
+                values = [self._number(operand) for operand in operands]
+                if not any(isinstance(value, fx.Node) for value in values):
+                    return _recorded(expression)
+                return self.graph.call_function(_TENSOR_OPERATIONS[name], tuple(values))
+            case Attribute() | ShapeOf():
+                count = self._count(expression)
+                return expression.value if count is None else self._sum(*count)
+            case _:
+                return _recorded(expression)
+
+    def _count(self, leaf: Attribute | ShapeOf) -> tuple[Atoms, int] | None:
+        """The atoms that the leaf counts, and by what to divide their number; None where it never changes."""
+        if isinstance(leaf, Attribute):
+            found = self.counted.get(leaf)
+        else:
+            labels = self.source.labels.get(leaf.node)
+            atoms = labels[leaf.dim] if labels is not None else None
+            found = None if atoms is None else (atoms, 1)
+        if found is None or (self.source.channel_of[found[0]] < 0).all():
+            return None
+        return found
+
+    def _sum(self, atoms: Atoms, divisor: int) -> fx.Node:
+        total = self.graph.call_function(torch.sum, (self.keep(atoms),))
+        return total if divisor == 1 else self.graph.call_function(operator.truediv, (total, divisor))
+
+
+class _CallMasker:
+    """What the rule of one call may do; implements `prunegraph.rules.base.Masker`."""
+
+    def __init__(self, builder: _Builder, call: Call) -> None:
+        self.builder, self.call = builder, call
+
+    def value(self, node: fx.Node) -> fx.Node:
+        return self.builder.counterpart[node]
+
+    def keep(self, atoms: Atoms | None) -> fx.Node | None:
+        return self.builder.keep(atoms)
+
+    def times_keep(self, value: fx.Node, dim: int, atoms: Atoms | None) -> fx.Node:
+        return self.builder.times_keep(value, dim, atoms)
+
+    def emit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> fx.Node:
+        return self.builder.graph.call_function(function, args, kwargs)
+
+    def number(self, expression: Expression) -> Any:
+        return self.builder.number(expression)
+
+    def rerun(self, /, **replaced: Any) -> fx.Node:
+        node = self.call.node
+        args = list(fx.map_arg(list(node.args), self.value))
+        kwargs = dict(fx.map_arg(dict(node.kwargs), self.value))
+        for name, value in replaced.items():
+            place = self.call.places[name]
+            if isinstance(place, int):
+                args[place] = value
+            else:
+                kwargs[place] = value
+        return self.builder.graph.call_function(self._target(replaced), tuple(args), kwargs)
+
+    def _target(self, replaced: Mapping[str, Any]) -> Any:
+        """A number that became a node fits another overload of the op."""
+        numbers = [n for n, v in replaced.items() if isinstance(v, fx.Node) and isinstance(self.call[n], int | float)]
+        target: Any = self.call.node.target
+        return target.overloadpacket if numbers else target
+
+
+def scale_along(value: torch.Tensor, dim: int, keep: torch.Tensor) -> torch.Tensor:
+    """``value`` times ``keep`` along one dimension, in the precision of ``value``.
+
+    Args:
+        value: any shape.
+        dim: the dimension of size n; negative ones count from the end.
+        keep: keep values, shape ``(n,)``.
+    """
+    shape = [1] * value.dim()
+    shape[dim] = -1
+    dtype = value.dtype.to_real() if value.is_complex() else value.dtype
+    return value * keep.to(dtype).view(shape)
+
+
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _attribute_counts(graph: DependencyGraph) -> dict[Attribute, tuple[Atoms, int]]:
+    """What each attribute counts: ``attribute == kept`` or ``attribute * n == kept``."""
+    found: dict[Attribute, tuple[Atoms, int]] = {}
+    for use in graph.size_uses:
+        match use.expression:
+            case Attribute() as attribute:
+                divisor = 1
+            case Operation(name="mul", operands=(Attribute() as attribute, Constant(value=int(divisor)))):
+                pass
+            case _:
+                continue
+        if use.atoms is not None:
+            found.setdefault(attribute, (use.atoms, divisor))
+    return found
+
+
+def _recorded(expression: Expression) -> Any:
+    return None if isinstance(expression, Derived) else evaluate(expression, recorded_value)

@@ -1,0 +1,76 @@
+"""The exact masked program: with masks and full-size tensors it computes precisely what the pruned network computes.
+
+Every op that contracts over channels multiplies that operand by its keep values, every statistic over channels is
+weighted by them, and every number that the code computes from a size becomes a function of them; the rest of the
+recorded graph is unchanged. With keep values of 0 and 1 the result equals the pruned network's to rounding. It is
+differentiable in the keep values.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from prunegraph.capture.example import Nested
+from prunegraph.errors import InputError
+from prunegraph.graph import DependencyGraph
+from prunegraph.masked.builder import build_masked_graph
+
+
+class MaskedProgram(nn.Module):
+    """A network as a function of the keep values of its channels.
+
+    Args:
+        graph: the network's dependency graph; inputs must have the shapes of its example.
+            The network's tensors are used as they are; gradients flow to the keep values only.
+    """
+
+    def __init__(self, graph: DependencyGraph) -> None:
+        super().__init__()
+        self.program: fx.GraphModule = build_masked_graph(graph)
+        self._groups = graph.groups
+        self._tensors = tuple(graph.weights[spec.name] for spec in graph.trace.tensors.values())
+        self._is_parameter = tuple(spec.is_parameter for spec in graph.trace.tensors.values())
+        self._input_shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+        self._output = graph.trace.output
+
+    def forward(self, masks: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """The network's output under the masks.
+
+        Args:
+            masks: group name -> keep values in [0, 1] of shape ``(width,)``; groups that are absent stay whole.
+            *args: the network's positional arguments.
+            **kwargs: the network's keyword arguments.
+
+        Raises:
+            InputError: an input has another shape than the example that the graph was recorded with.
+        """
+        inputs = Nested.of((args, kwargs)).tensors
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        if shapes != self._input_shapes:
+            raise InputError(f"the program was recorded for inputs of shape {self._input_shapes}, not {shapes}")
+        return self._output.rebuild(self.run(self._keep(masks), inputs))
+
+    def run(self, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """The flat outputs for one vector of keep values over all groups, shape ``(channels,)``."""
+        return list(self.program(*self.operands(keep, inputs)))
+
+    def operands(self, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+        """The program's flat arguments; buffers are copied, since a forward pass may write them."""
+        pairs = zip(self._tensors, self._is_parameter, strict=True)
+        tensors = [tensor if is_parameter else tensor.clone() for tensor, is_parameter in pairs]
+        return [torch.cat([keep, keep.new_ones(1)]), *tensors, *(tensor.clone() for tensor in inputs)]
+
+    def _keep(self, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        reference = next((t for t in self._tensors if t.is_floating_point()), self._tensors[0])
+        dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
+        parts = [
+            masks[group.name].to(reference.device, dtype)
+            if group.name in masks
+            else torch.ones(group.width, dtype=dtype, device=reference.device)
+            for group in self._groups
+        ]
+        return torch.cat(parts) if parts else torch.ones(0, dtype=dtype, device=reference.device)
+
+

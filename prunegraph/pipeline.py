@@ -1,0 +1,97 @@
+"""`prune`: composes the stages from the user's network to a smaller, verified one."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegraph.errors import BudgetError
+from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.importance.scoring import score
+from prunegraph.ir.outcome import Report, VerificationReport
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.plugin.contracts import Criterion
+from prunegraph.selection.budget import Budget
+from prunegraph.selection.selector import select
+from prunegraph.surgery.optimizer import slice_optimizer
+from prunegraph.surgery.slicing import apply
+from prunegraph.verification import verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningResult:
+    """A pruned network and how it came about.
+
+    Attributes:
+        model: the smaller network, of the user's own class, in the original's training mode.
+        plan: which channels stayed; JSON, without tensors.
+        report: costs before and after, what was locked, and the checks made.
+        optimizer: the given optimizer's successor for the smaller network; None when none was given.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    report: Report
+    optimizer: torch.optim.Optimizer | None = None
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    budget: Budget,
+    criterion: str | Criterion = "l1",
+    data: Iterable[tuple[Any, Any]] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    seed: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> PruningResult:
+    """Removes the channels that the network can do without, and proves that the rest is what was chosen.
+
+    Args:
+        model: any network; it is left untouched.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        budget: what may stay.
+        criterion: name of an installed importance criterion, or a criterion.
+        data: batches ``(inputs, targets)`` for criteria that look at data.
+        loss: ``loss(output, targets)`` for criteria that look at a loss.
+        seed: the only source of randomness.
+        optimizer: an optimizer of the network's parameters, whose state is carried over to the smaller network.
+
+    Raises:
+        PrunegraphError: the stage that failed raises its own kind; nothing is changed then.
+    """
+    graph = build_graph(model, example_inputs)
+    if not graph.groups:
+        raise BudgetError(_nothing_to_prune(graph))
+    plan = select(graph, score(graph, criterion, seed=seed, data=data, loss=loss), budget)
+    pruned = apply(model, plan)
+    verification = verify(model, pruned, plan, example_inputs, graph=graph)
+    name = criterion if isinstance(criterion, str) else criterion.name
+    return PruningResult(
+        model=pruned,
+        plan=plan,
+        report=_report(graph, plan, name, verification),
+        optimizer=None if optimizer is None else slice_optimizer(optimizer, model, pruned, plan),
+    )
+
+
+def _nothing_to_prune(graph: DependencyGraph) -> str:
+    reasons = "; ".join(f"{group.name}: {group.locks[0]}" for group in graph.locked[:3])
+    return f"there is nothing to prune in this network: every channel is locked ({reasons or 'no channels found'})"
+
+
+def _report(graph: DependencyGraph, plan: PruningPlan, criterion: str, verification: VerificationReport) -> Report:
+    return Report(
+        criterion=criterion,
+        dense=graph.cost(),
+        pruned=graph.cost(plan),
+        widths={name: (plan.widths[name], len(kept)) for name, kept in plan.kept.items()},
+        coverage=graph.coverage,
+        locked=graph.locked,
+        without_rule=dict(graph.without_rule),
+        unused=graph.unused,
+        verification=verification,
+    )

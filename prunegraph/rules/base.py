@@ -1,0 +1,205 @@
+"""What an op rule is: one op, one place, three answers - labels, masked form and cost.
+
+Every index of every dimension of every parameter and buffer is an *atom*, an integer. While the graph is walked, each
+value carries per dimension either the array of atoms of its indices (such a dimension is *labelled*) or None (time,
+batch, anything of fixed size). A rule says how labels pass through its op and which atoms must be kept or removed
+together.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from prunegraph.ir.sizes import Constant, Expression
+from prunegraph.ir.trace import Path, Site, Trace, ValueSpec
+
+Atoms: TypeAlias = NDArray[np.int64]
+"""Atoms of the indices of one dimension, shape ``(size,)``."""
+
+Labels: TypeAlias = tuple[Atoms | None, ...]
+"""Per dimension of a tensor: the atoms of its indices, or None where the size is fixed."""
+
+Product: TypeAlias = tuple[int | Atoms, ...]
+"""A term of a cost: the product of sizes; a labelled dimension's size is the number of its atoms that are kept."""
+
+
+class LabelSink(Protocol):
+    """Where rules put what they find: `prunegraph.dependency` collects it."""
+
+    def fresh(self, size: int) -> Atoms:
+        """New atoms that belong to no tensor: for a value made on the fly, which can be made smaller."""
+
+    def unite(self, left: Atoms, right: Atoms) -> None:
+        """Index i of ``left`` must be kept or removed together with index i of ``right``."""
+
+    def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
+        """These atoms can never be removed; ``is_channel`` is False for kernel taps and the like."""
+
+    def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
+        """After pruning, the expression must evaluate to the number of kept atoms (``size`` where there are none)."""
+
+
+class Masker(Protocol):
+    """Builds the masked form of one op in the exact masked program; see `prunegraph.masked`."""
+
+    def value(self, node: fx.Node) -> fx.Node:
+        """The counterpart in the masked program of a node of the trace."""
+
+    def keep(self, atoms: Atoms | None) -> fx.Node | None:
+        """Keep values of the atoms, shape ``(size,)``; None where all of them always stay."""
+
+    def times_keep(self, value: fx.Node, dim: int, atoms: Atoms | None) -> fx.Node:
+        """``value`` times the keep values along ``dim``; ``value`` itself where all of them always stay."""
+
+    def emit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> fx.Node:
+        """A call of ``function`` on nodes of the masked program and constants."""
+
+    def rerun(self, /, **replaced: Any) -> fx.Node:
+        """The op itself, with some arguments (by schema name) replaced by nodes of the masked program."""
+
+    def number(self, expression: Expression) -> Any:
+        """What the expression will be in the pruned network: a number, or a node where it depends on masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One op call of the trace, as a rule sees it.
+
+    Attributes:
+        node: the graph node.
+        arguments: value of each argument by its name in the op's schema, defaults filled in.
+        places: where each argument stands in ``node.args`` or ``node.kwargs``.
+        trace: the record that the node belongs to.
+        known: labels of the values computed so far, by node name.
+        sink: where couplings, locks and size uses go.
+    """
+
+    node: fx.Node
+    arguments: Mapping[str, Any]
+    places: Mapping[str, int | str]
+    trace: Trace
+    known: Mapping[str, Any]
+    sink: LabelSink
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The argument, or the default where the schema has no such name or the call left it None."""
+        value = self.arguments.get(name)
+        return default if value is None else value
+
+    def tensors(self) -> list[fx.Node]:
+        """All tensor operands, also those in lists, in schema order."""
+        return [node for value in self.arguments.values() for node in _nodes(value)]
+
+    def shape(self, operand: str | fx.Node) -> tuple[int, ...]:
+        """Sizes of a tensor operand."""
+        node = self.arguments[operand] if isinstance(operand, str) else operand
+        return self.trace.shape(node) or ()
+
+    def labels(self, operand: str | fx.Node | None) -> Labels:
+        """Labels of a tensor operand; an absent one has none."""
+        node = self.arguments.get(operand) if isinstance(operand, str) else operand
+        if not isinstance(node, fx.Node):
+            return ()
+        known = self.known.get(node.name)
+        return known if known is not None else (None,) * len(self.trace.shape(node) or ())
+
+    def sizes(self, operand: str | fx.Node) -> Product:
+        """Per dimension the atoms, or the size where the dimension is not labelled: factors for a cost."""
+        pairs = zip(self.shape(operand), self.labels(operand), strict=True)
+        return tuple(size if atoms is None else atoms for size, atoms in pairs)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Sizes of the (first) output."""
+        value = self.trace.values.get(self.node.name)
+        value = value[0] if isinstance(value, tuple) else value
+        return value.shape if isinstance(value, ValueSpec) else ()
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of all outputs of an op that returns several."""
+        value = self.trace.values.get(self.node.name)
+        return tuple(item.shape for item in value) if isinstance(value, tuple) else (self.output_shape,)
+
+    def origin(self, name: str, index: int | None = None) -> Expression:
+        """The expression behind a number among the arguments, or behind element ``index`` of a list of numbers."""
+        path: Path = (self.places[name],) if name in self.places else ()
+        path = path if index is None else (*path, index)
+        value = self.arguments[name] if index is None else self.arguments[name][index]
+        return self.trace.sizes.get(self.node.name, {}).get(path, Constant(value))
+
+    @property
+    def site(self) -> Site:
+        """The user's line that made the call."""
+        return self.trace.site(self.node)
+
+    def lock(self, atoms: Atoms | None, reason: str, *, is_channel: bool = True) -> None:
+        """Locks the atoms, if there are any."""
+        if atoms is not None:
+            self.sink.lock(atoms, reason, self.node, is_channel=is_channel)
+
+    def lock_all(self, labels: Iterable[Atoms | None], reason: str) -> None:
+        """Locks every labelled dimension."""
+        for atoms in labels:
+            self.lock(atoms, reason)
+
+    def match(self, left: Atoms | None, right: Atoms | None, reason: str) -> Atoms | None:
+        """Two dimensions that must keep the same indices: united, or locked where one of them has a fixed size."""
+        if left is None or right is None:
+            self.lock(right if left is None else left, reason)
+            return right if left is None else left
+        self.sink.unite(left, right)
+        return left
+
+    def require_size(self, name: str, index: int | None, atoms: Atoms | None, size: int) -> None:
+        """Ties a size argument to the number of atoms kept; an argument of -1 ties nothing."""
+        expression = self.origin(name, index)
+        if expression != Constant(-1):
+            self.sink.require_size(expression, atoms, size, self.node)
+
+
+class Rule(ABC):
+    """How one op couples channels, what it computes under masks, and what it costs."""
+
+    @abstractmethod
+    def labels(self, call: Call) -> Any:
+        """Labels of the output (a tuple of them for several outputs); couplings and locks go to the call's sink."""
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        """The op's node in the exact masked program; None where absent channels cannot change the present ones."""
+        return None
+
+    def macs(self, call: Call) -> Sequence[Product]:
+        """Multiply-accumulate operations as a sum of products of sizes; ops that only move or map values cost 0."""
+        return ()
+
+
+def _nodes(value: Any) -> list[fx.Node]:
+    if isinstance(value, fx.Node):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [node for item in value for node in _nodes(item)]
+    return []
+
+
+def dims_of(value: Any, rank: int) -> tuple[int, ...]:
+    """Non-negative dimensions of an argument that is a number, a list, or None or empty for all."""
+    if value is None or (isinstance(value, list | tuple) and not value):
+        return tuple(range(rank))
+    listed = value if isinstance(value, list | tuple) else [value]
+    return tuple(int(dim) % max(rank, 1) for dim in listed)
+
+
+def replace_dim(labels: Labels, dim: int, atoms: Atoms | None) -> Labels:
+    """The labels with one dimension's atoms replaced."""
+    changed = list(labels)
+    changed[dim] = atoms
+    return tuple(changed)

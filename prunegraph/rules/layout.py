@@ -1,0 +1,447 @@
+"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad; and values made from nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from prunegraph.ir.sizes import Constant
+from prunegraph.rules.base import Atoms, Call, Labels, Masker, Rule, dims_of, replace_dim
+from prunegraph.rules.pointwise import FIXED_SIZE, broadcast
+
+aten = torch.ops.aten
+
+
+class Permute(Rule):
+    """Reorders dimensions; ``order`` gives the input dimension of each output dimension."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        return tuple(labels[dim] for dim in self.order(call, len(labels)))
+
+    def order(self, call: Call, rank: int) -> Sequence[int]:
+        """``permute(dims)``."""
+        return dims_of(call["dims"], rank)
+
+
+class Transpose(Permute):
+    """Swaps two dimensions."""
+
+    def __init__(self, first: str | int = "dim0", second: str | int = "dim1") -> None:
+        self.first, self.second = first, second
+
+    def order(self, call: Call, rank: int) -> Sequence[int]:
+        order = list(range(rank))
+        if rank < 2:
+            return order
+        pair = [call[name] if isinstance(name, str) else name for name in (self.first, self.second)]
+        a, b = (int(dim) % rank for dim in pair)
+        order[a], order[b] = b, a
+        return order
+
+
+class Reverse(Permute):
+    """All dimensions in reverse order: ``x.T`` of any rank, ``numpy_T``."""
+
+    def order(self, call: Call, rank: int) -> Sequence[int]:
+        return range(rank - 1, -1, -1)
+
+
+class MoveAxis(Permute):
+    """``movedim(source, destination)``."""
+
+    def order(self, call: Call, rank: int) -> Sequence[int]:
+        source, destination = dims_of(call["source"], rank), dims_of(call["destination"], rank)
+        order = [dim for dim in range(rank) if dim not in source]
+        for place, dim in sorted(zip(destination, source, strict=True)):
+            order.insert(place, dim)
+        return order
+
+
+class Cat(Rule):
+    """Concatenation: the atoms of the operands one after the other; the other dimensions are matched."""
+
+    def labels(self, call: Call) -> Labels:
+        operands = [node for node in call["tensors"] if call.shape(node) != (0,)]
+        rank = len(call.output_shape)
+        dim = int(call.get("dim", call.get("axis", 0))) % rank
+        out = list(call.labels(operands[0]))
+        for node in operands[1:]:
+            for other in set(range(rank)) - {dim}:
+                out[other] = call.match(out[other], call.labels(node)[other], FIXED_SIZE)
+        out[dim] = self._joined(call, operands, dim)
+        return tuple(out)
+
+    def _joined(self, call: Call, operands: Sequence[fx.Node], dim: int) -> Atoms | None:
+        parts = [call.labels(node)[dim] for node in operands]
+        if all(part is None for part in parts):
+            return None
+        sizes = [call.shape(node)[dim] for node in operands]
+        return np.concatenate([_or_fixed(call, p, n) for p, n in zip(parts, sizes, strict=True)])
+
+
+def _or_fixed(call: Call, atoms: Atoms | None, size: int) -> Atoms:
+    """The atoms, or ones that always stay."""
+    if atoms is not None:
+        return atoms
+    fixed = call.sink.fresh(size)
+    call.lock(fixed, "part of a fixed size", is_channel=False)
+    return fixed
+
+
+class Stack(Rule):
+    """Stacks operands of equal shape along a new dimension."""
+
+    def labels(self, call: Call) -> Labels:
+        united = broadcast(call, call["tensors"])
+        dim = int(call.get("dim", 0)) % (len(united) + 1)
+        return (*united[:dim], None, *united[dim:])
+
+
+class Chunk(Rule):
+    """``chunk(n, dim)``, ``tensor_split``, ``glu``'s halves: the pieces are cut at sizes found from the whole.
+
+    So that the cuts stay where they belong, index i of every piece is coupled.
+    """
+
+    def labels(self, call: Call) -> tuple[Labels, ...]:
+        labels = call.labels("self")
+        dim = int(call.get("dim", 0)) % len(labels)
+        atoms = labels[dim]
+        sizes = [shape[dim] for shape in call.output_shapes]
+        if atoms is not None:
+            self._couple(call, atoms, sizes)
+        return tuple(replace_dim(labels, dim, piece) for piece in pieces(atoms, sizes))
+
+    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
+        if len(set(sizes)) > 1:
+            call.lock(atoms, "split into pieces of unequal size")
+            return
+        for piece in pieces(atoms, sizes)[1:]:
+            assert piece is not None
+            call.sink.unite(atoms[: sizes[0]], piece)
+
+
+class SplitBySize(Chunk):
+    """``split(size, dim)``: pieces of one given size."""
+
+    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
+        super()._couple(call, atoms, sizes)
+        call.require_size("split_size", None, atoms[: sizes[0]], sizes[0])
+
+
+class SplitWithSizes(Chunk):
+    """``split([a, b, ...], dim)``: each piece has a size of its own, and comes and goes by itself."""
+
+    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
+        for index, (piece, size) in enumerate(zip(pieces(atoms, sizes), sizes, strict=True)):
+            call.require_size("split_sizes", index, piece, size)
+
+
+def pieces(atoms: Atoms | None, sizes: Sequence[int]) -> list[Atoms | None]:
+    """Consecutive pieces of the given sizes."""
+    if atoms is None:
+        return [None] * len(sizes)
+    return list(np.split(atoms, np.cumsum(sizes)[:-1]))
+
+
+class Unbind(Rule):
+    """One output per index of a dimension: as their number is fixed, that dimension is locked."""
+
+    def labels(self, call: Call) -> tuple[Labels, ...]:
+        labels = call.labels("self")
+        dim = int(call.get("dim", 0)) % len(labels)
+        call.lock(labels[dim], "taken apart index by index")
+        return (labels[:dim] + labels[dim + 1 :],) * len(call.output_shapes)
+
+
+class Select(Rule):
+    """``x[..., i]``: to keep its place, everything up to index i (or from i on, when negative) must stay."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dim, index = int(call["dim"]) % len(labels), int(call["index"])
+        atoms = labels[dim]
+        if atoms is not None:
+            call.lock(atoms[index:] if index < 0 else atoms[: index + 1], "one index is taken by its number")
+        return labels[:dim] + labels[dim + 1 :]
+
+
+class Slice(Rule):
+    """``x[a:b:s]``: the bounds must count the kept indices before them; a step couples runs of s indices."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dim = int(call.get("dim", 0)) % len(labels)
+        atoms = labels[dim]
+        if atoms is None:
+            return labels
+        return replace_dim(labels, dim, self._cut(call, atoms))
+
+    def _cut(self, call: Call, atoms: Atoms) -> Atoms:
+        size, step = len(atoms), int(call.get("step", 1))
+        start, end, _ = slice(call.get("start"), call.get("end"), step).indices(size)
+        for name, bound in (("start", start), ("end", end)):
+            self._require_bound(call, name, atoms, bound)
+        if step > 1:
+            _couple_runs(call, atoms, step)
+        return atoms[start:end:step]
+
+    def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
+        given = call.get(name)
+        if given is None or given == 0 or given >= len(atoms):
+            return
+        if given < 0:
+            call.require_size(name, None, None, given)
+            call.lock(atoms[given:], "cut off by a number counted from the end")
+        else:
+            call.require_size(name, None, atoms[:bound], bound)
+
+
+def _couple_runs(call: Call, atoms: Atoms, step: int) -> None:
+    if len(atoms) % step:
+        call.lock(atoms, f"every {step}th index is taken")
+        return
+    rows = atoms.reshape(-1, step)
+    call.sink.unite(np.repeat(rows[:, 0], step - 1), rows[:, 1:].reshape(-1))
+
+
+class Narrow(Rule):
+    """``narrow(dim, start, length)``."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dim = int(call["dim"]) % len(labels)
+        atoms = labels[dim]
+        if atoms is None:
+            return labels
+        start, length = call["start"], int(call["length"])
+        if not isinstance(start, int):
+            call.lock(atoms, "cut at a place that is computed from data")
+            return replace_dim(labels, dim, atoms[:length])
+        if start:
+            call.require_size("start", None, atoms[:start], start)
+        cut = atoms[start : start + length]
+        call.require_size("length", None, cut, length)
+        return replace_dim(labels, dim, cut)
+
+
+class Expand(Rule):
+    """Repeats dimensions of size 1 by views: they become as wide as the code asks for."""
+
+    def labels(self, call: Call) -> Labels:
+        before, labels, after = call.shape("self"), call.labels("self"), call.output_shape
+        new = len(after) - len(before)
+        return tuple(self._dim(call, d, before[d - new] if d >= new else 1, labels[d - new] if d >= new else None)
+                     for d in range(len(after)))
+
+    def _dim(self, call: Call, dim: int, size: int, atoms: Atoms | None) -> Atoms | None:
+        wanted = call.output_shape[dim]
+        if size != 1:
+            call.require_size("size", dim, atoms, wanted)
+            return atoms
+        return created(call, "size", dim, wanted)
+
+
+class ExpandAs(Rule):
+    """``expand_as(other)``: takes the other operand's channels."""
+
+    def labels(self, call: Call) -> Labels:
+        return broadcast(call, [call["other"], call["self"]])
+
+
+def created(call: Call, name: str, index: int, size: int) -> Atoms | None:
+    """Atoms for a dimension that is made as wide as a size argument says; none where the number is in the code."""
+    if size <= 1 or isinstance(call.origin(name, index), Constant):
+        return None
+    atoms = call.sink.fresh(size)
+    call.require_size(name, index, atoms, size)
+    return atoms
+
+
+class Repeat(Rule):
+    """``repeat(n0, n1, ...)``: tiles each dimension; one of size 1 becomes as wide as the code asks for."""
+
+    def __init__(self, repeats: str) -> None:
+        self.repeats = repeats
+
+    def labels(self, call: Call) -> Labels:
+        counts, before, labels = call[self.repeats], call.shape("self"), call.labels("self")
+        rank = len(call.output_shape)
+        shape = (1,) * (rank - len(before)) + tuple(before)
+        padded = (None,) * (rank - len(before)) + tuple(labels)
+        first = rank - len(counts)
+        return tuple(
+            self._dim(call, d - first, shape[d], padded[d]) if d >= first else padded[d] for d in range(rank)
+        )
+
+    def _dim(self, call: Call, index: int, size: int, atoms: Atoms | None) -> Atoms | None:
+        count = int(call[self.repeats][index])
+        if size == 1:
+            return created(call, self.repeats, index, count)
+        if atoms is None:
+            return None
+        if count > 1:
+            call.require_size(self.repeats, index, None, count)
+        return np.tile(atoms, count)
+
+
+class RepeatInterleave(Rule):
+    """``repeat_interleave(n, dim)``: each index n times in a row."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        if call.get("dim") is None or not isinstance(call["repeats"], int):
+            call.lock_all(labels, "repeated by numbers read from data")
+            return (None,) * len(call.output_shape)
+        dim = int(call["dim"]) % len(labels)
+        atoms, count = labels[dim], call["repeats"]
+        if call.shape("self")[dim] == 1:
+            return replace_dim(labels, dim, None)
+        return labels if atoms is None else replace_dim(labels, dim, np.repeat(atoms, count))
+
+
+class Flip(Rule):
+    """Reverses dimensions."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dims = dims_of(call["dims"], len(labels))
+        return tuple(a[::-1] if d in dims and a is not None else a for d, a in enumerate(labels))
+
+
+class Roll(Rule):
+    """Rotates dimensions: a rotation by a number of channels would be another one after pruning, so it locks."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        for dim in dims_of(call["dims"], len(labels)):
+            call.lock(labels[dim], "rotated by a number of indices")
+        return labels
+
+
+class Pad(Rule):
+    """Pads dimensions from the last one on; padded channels always stay."""
+
+    def __init__(self, by_constant: bool = False) -> None:
+        self.by_constant = by_constant
+
+    def labels(self, call: Call) -> Labels:
+        labels = list(call.labels("self"))
+        amounts = call.get("pad", call.get("padding"))
+        constant = self.by_constant or call.get("mode", "constant") == "constant"
+        for step in range(len(amounts) // 2):
+            dim, (before, after) = len(labels) - 1 - step, amounts[2 * step : 2 * step + 2]
+            labels[dim] = self._padded(call, labels[dim], int(before), int(after), constant)
+        return tuple(labels)
+
+    def _padded(self, call: Call, atoms: Atoms | None, before: int, after: int, constant: bool) -> Atoms | None:
+        if atoms is None or (before == 0 and after == 0):
+            return atoms
+        if not constant or before < 0 or after < 0:
+            call.lock(atoms, "padded with neighbouring channels, or cut")
+            return None
+        return np.concatenate([_or_fixed(call, None, before), atoms, _or_fixed(call, None, after)])
+
+
+class Glu(Rule):
+    """``a * sigmoid(b)`` for the two halves a, b of a dimension: index i of both halves is one channel."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dim = int(call.get("dim", -1)) % len(labels)
+        atoms = labels[dim]
+        if atoms is None:
+            return labels
+        first, second = np.split(atoms, 2)
+        call.sink.unite(first, second)
+        return replace_dim(labels, dim, first)
+
+
+class Create(Rule):
+    """Values made from nothing (``zeros``, ``ones``, ``full``, ``empty``): any size will do, if it is not hard-coded."""
+
+    def labels(self, call: Call) -> Labels:
+        return tuple(created(call, "size", dim, size) for dim, size in enumerate(call.output_shape))
+
+
+class Fixed(Rule):
+    """Values of fixed content, such as ``arange``, random numbers and windows: they cannot be made smaller."""
+
+    def labels(self, call: Call) -> Any:
+        for operand in call.tensors():
+            call.lock_all(call.labels(operand), f"goes into {call.node.target}")
+        shapes = call.output_shapes
+        return (None,) * len(shapes[0]) if len(shapes) == 1 else tuple((None,) * len(shape) for shape in shapes)
+
+
+class GetItem(Rule):
+    """Picks one output of an op that returns several."""
+
+    def labels(self, call: Call) -> Any:
+        source, index = call.node.args
+        assert isinstance(source, fx.Node)
+        known = call.known.get(source.name)
+        return known[index] if isinstance(known, tuple) and isinstance(index, int) else None
+
+
+class Nothing(Rule):
+    """Assertions and the like: no output, no influence."""
+
+    def labels(self, call: Call) -> Any:
+        return None
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        return None
+
+
+_CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
+_FIXED = (
+    "arange linspace logspace eye rand randn randint randperm rand_like randn_like randint_like hann_window "
+    "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
+    "triu_indices normal uniform exponential randn_like"
+)
+_NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size"
+
+RULES: dict[Any, Rule] = {
+    **{getattr(aten, name): Create() for name in _CREATED.split()},
+    **{getattr(aten, name): Fixed() for name in _FIXED.split()},
+    **{getattr(aten, name): Nothing() for name in _NO_INFLUENCE.split()},
+    aten.permute: Permute(),
+    aten.transpose: Transpose(),
+    aten.swapaxes: Transpose("axis0", "axis1"),
+    aten.swapdims: Transpose(),
+    aten.t: Transpose(0, 1),
+    aten.mT: Transpose(-1, -2),
+    aten.mH: Transpose(-1, -2),
+    aten.adjoint: Transpose(-1, -2),
+    aten.numpy_T: Reverse(),
+    aten.movedim: MoveAxis(),
+    aten.moveaxis: MoveAxis(),
+    aten.cat: Cat(),
+    aten.concat: Cat(),
+    aten.concatenate: Cat(),
+    aten.stack: Stack(),
+    aten.chunk: Chunk(),
+    aten.tensor_split.sections: Chunk(),
+    aten.split.Tensor: SplitBySize(),
+    aten.split_with_sizes: SplitWithSizes(),
+    aten.split.sizes: SplitWithSizes(),
+    aten.unbind: Unbind(),
+    aten.select: Select(),
+    aten.slice: Slice(),
+    aten.narrow: Narrow(),
+    aten.expand: Expand(),
+    aten.broadcast_to: Expand(),
+    aten.expand_as: ExpandAs(),
+    aten.repeat: Repeat("repeats"),
+    aten.tile: Repeat("dims"),
+    aten.repeat_interleave.self_int: RepeatInterleave(),
+    aten.flip: Flip(),
+    aten.roll: Roll(),
+    aten.pad: Pad(),
+    aten.constant_pad_nd: Pad(by_constant=True),
+    aten.glu: Glu(),
+}

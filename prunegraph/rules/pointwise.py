@@ -1,0 +1,118 @@
+"""Ops that work element by element, with broadcasting: each index of a dimension depends on that index alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from prunegraph.ir.sizes import Attribute, ShapeOf, leaves
+from prunegraph.rules.base import Atoms, Call, Labels, Masker, Rule
+
+aten = torch.ops.aten
+
+FIXED_SIZE = "meets a value of fixed size"
+
+
+def broadcast(call: Call, operands: Sequence[fx.Node]) -> Labels:
+    """Labels of the broadcast of the operands, whose labelled dimensions are matched from the right.
+
+    An operand of size 1 broadcasts to any number of channels; an unlabelled one of full size fixes the number.
+    """
+    rank = max((len(call.shape(node)) for node in operands), default=0)
+    return tuple(_broadcast_dim(call, operands, dim - rank) for dim in range(rank))
+
+
+def _broadcast_dim(call: Call, operands: Sequence[fx.Node], dim: int) -> Atoms | None:
+    full = [node for node in operands if len(call.shape(node)) >= -dim and call.shape(node)[dim] != 1]
+    if not full:
+        return None
+    united = call.labels(full[0])[dim]
+    for node in full[1:]:
+        united = call.match(united, call.labels(node)[dim], FIXED_SIZE)
+    return united
+
+
+class Pointwise(Rule):
+    """``y[i] = f(a[i], b[i], ...)``. Absent channels stay absent, so the masked form is the op itself.
+
+    Numbers among the arguments that were computed from sizes (``x / x.shape[1]``) become what they will be in the
+    pruned network.
+    """
+
+    def labels(self, call: Call) -> Labels:
+        return broadcast(call, call.tensors())
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        changing = {name: mask.number(call.origin(name)) for name in _sized_numbers(call)}
+        return mask.rerun(**changing) if any(isinstance(value, fx.Node) for value in changing.values()) else None
+
+
+def _sized_numbers(call: Call) -> list[str]:
+    numbers = [name for name in call.places if isinstance(call[name], int | float) and not isinstance(call[name], bool)]
+    return [n for n in numbers if any(isinstance(leaf, Attribute | ShapeOf) for leaf in leaves(call.origin(n)))]
+
+
+class Unary(Pointwise):
+    """``y[i] = f(a[i])``; further operands, as in ``type_as(other)``, only lend a type or a number."""
+
+    def labels(self, call: Call) -> Labels:
+        return call.labels(call.tensors()[0])
+
+
+class PRelu(Rule):
+    """``y[n, c, ...] = max(0, x) + weight[c] * min(0, x)``; one shared weight leaves the channels alone."""
+
+    def labels(self, call: Call) -> Labels:
+        labels, weight = call.labels("self"), call.labels("weight")
+        if call.shape("weight") not in ((1,), ()) and len(labels) > 1:
+            call.match(labels[1], weight[0], FIXED_SIZE)
+        return labels
+
+
+class Copy(Rule):
+    """``self[...] = src``: the written value takes the source's channels."""
+
+    def labels(self, call: Call) -> Labels:
+        operands = call.tensors()
+        broadcast(call, operands)
+        return call.labels(operands[0])
+
+
+_UNARY = (
+    "abs acos acosh angle asin asinh atan atanh bitwise_not ceil conj conj_physical cos cosh deg2rad digamma erf erfc "
+    "erfinv exp exp2 expm1 fix floor frac imag isfinite isinf isnan lgamma log log10 log1p log2 logical_not logit "
+    "nan_to_num neg negative positive rad2deg real reciprocal relu relu6 round rsqrt sgn sigmoid sign signbit silu sin "
+    "sinc sinh special_expit sqrt square tan tanh trunc mish hardswish hardsigmoid hardtanh gelu elu selu celu "
+    "leaky_relu softplus softsign tanhshrink hardshrink softshrink log_sigmoid threshold clamp clamp_min clamp_max clip "
+    "resolve_conj resolve_neg detach alias clone contiguous to _to_copy type_as lift lift_fresh lift_fresh_copy double "
+    "float half bfloat16 int long bool dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout "
+    "requires_grad_ rrelu cpu cuda bernoulli zeros_like ones_like full_like empty_like fill zero nan_to_num i0 "
+    "_conj _neg_view _conj_physical"
+)
+_BINARY = (
+    "add sub mul div rsub pow floor_divide true_divide divide multiply subtract remainder fmod atan2 arctan2 hypot "
+    "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
+    "greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__ "
+    "where addcmul addcdiv lerp masked_fill complex polar copysign float_power xlogy nextafter ldexp logaddexp "
+    "logaddexp2 heaviside"
+)
+
+
+def _named(names: str, rule: Rule) -> dict[Any, Rule]:
+    found: dict[Any, Rule] = {}
+    for name in names.split():
+        packet, _, overload = name.partition(".")
+        target = getattr(aten, packet, None)
+        if target is not None:
+            found[getattr(target, overload) if overload else target] = rule
+    return found
+
+
+RULES: dict[Any, Rule] = {
+    **_named(_UNARY, Unary()),
+    **_named(_BINARY, Pointwise()),
+    aten.prelu: PRelu(),
+    aten._prelu_kernel: PRelu(),
+    aten.copy_: Copy(),
+}

@@ -1,0 +1,132 @@
+"""Views and reshapes: dimensions that are merged and split, and which axis of a split stays prunable."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from prunegraph.ir.sizes import Attribute, Constant, Derived, Expression, ShapeOf, leaves
+from prunegraph.rules.base import Atoms, Call, Labels, Rule
+
+aten = torch.ops.aten
+
+
+class Reshape(Rule):
+    """``view``, ``reshape``, ``flatten``, ``unflatten``: sizes are matched block by block.
+
+    Merging a labelled dimension with a fixed one repeats its atoms. Splitting a labelled dimension leaves one of the
+    new axes prunable: the one along which the atoms already vary alone, else the one whose size the code can give up
+    most easily, else the larger; the atoms along the other axes are united.
+    """
+
+    def __init__(self, sizes: str | None = None) -> None:
+        self.sizes = sizes
+
+    def labels(self, call: Call) -> Labels:
+        out: list[Atoms | None] = [None] * len(call.output_shape)
+        before, after = call.shape("self"), call.output_shape
+        if 0 in before:
+            return tuple(out)
+        for into, outof in matching_blocks(before, after):
+            self._pass_block(call, into, outof, out)
+        for dim, atoms in enumerate(out):
+            origin = self._origin(call, dim)
+            if origin not in (Constant(-1), Derived()):
+                call.sink.require_size(origin, atoms, after[dim], call.node)
+        return tuple(out)
+
+    def _pass_block(self, call: Call, into: list[int], outof: list[int], out: list[Atoms | None]) -> None:
+        labels = call.labels("self")
+        if all(labels[dim] is None for dim in into) or not outof:
+            return
+        atoms = self._merged(call, into)
+        if len(outof) == 1:
+            out[outof[0]] = atoms
+            return
+        table = atoms.reshape([call.output_shape[dim] for dim in outof])
+        axis = self._prunable_axis(call, table, outof)
+        rows = np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
+        call.sink.unite(np.tile(rows[0], len(rows) - 1), rows[1:].reshape(-1))
+        out[outof[axis]] = rows[0]
+
+    def _merged(self, call: Call, into: list[int]) -> Atoms:
+        """Atoms of the merged dimensions; at most one of them can vary, the others are locked."""
+        labels, shape = call.labels("self"), call.shape("self")
+        labelled = sorted((dim for dim in into if labels[dim] is not None), key=lambda dim: -shape[dim])
+        for dim in labelled[1:]:
+            call.lock(labels[dim], "merged with another channel dimension")
+        axis = into.index(labelled[0])
+        view = [1] * len(into)
+        view[axis] = -1
+        atoms = labels[labelled[0]]
+        assert atoms is not None
+        return np.broadcast_to(atoms.reshape(view), [shape[dim] for dim in into]).reshape(-1)
+
+    def _prunable_axis(self, call: Call, table: Atoms, outof: list[int]) -> int:
+        varying = [axis for axis in range(table.ndim) if (table != table.take([0], axis=axis)).any()]
+        candidates = varying or list(range(table.ndim))
+        return min(candidates, key=lambda axis: (self._rigidity(call, outof[axis]), -table.shape[axis]))
+
+    def _rigidity(self, call: Call, dim: int) -> int:
+        """0: the size follows by itself; 1: an attribute must change; 2: the number is written in the code."""
+        origin = self._origin(call, dim)
+        if origin in (Constant(-1), Derived()) or _reads_labelled_shape(call, origin):
+            return 0
+        return 1 if any(isinstance(leaf, Attribute) for leaf in leaves(origin)) else 2
+
+    def _origin(self, call: Call, dim: int) -> Expression:
+        if self.sizes is None or not isinstance(call.get(self.sizes), list | tuple):
+            return Derived()
+        sizes = call[self.sizes]
+        index = dim - self._offset(call)
+        return call.origin(self.sizes, index) if 0 <= index < len(sizes) else Derived()
+
+    def _offset(self, call: Call) -> int:
+        """Where the listed sizes begin: ``unflatten`` lists those of one dimension only."""
+        return int(call["dim"]) % len(call.shape("self")) if "dim" in call.arguments else 0
+
+
+def _reads_labelled_shape(call: Call, origin: Expression) -> bool:
+    for leaf in leaves(origin):
+        known = call.known.get(leaf.node) if isinstance(leaf, ShapeOf) else None
+        if isinstance(leaf, ShapeOf) and known is not None and known[leaf.dim] is not None:
+            return True
+    return False
+
+
+def matching_blocks(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Pairs the smallest runs of dimensions with equal products; dimensions of size 1 are left out.
+
+    >>> list(matching_blocks((2, 12, 5), (2, 3, 4, 5)))
+    [([0], [0]), ([1], [1, 2]), ([2], [3])]
+    """
+    left = [dim for dim, size in enumerate(before) if size != 1]
+    right = [dim for dim, size in enumerate(after) if size != 1]
+    while left and right:
+        into, outof = [left.pop(0)], [right.pop(0)]
+        while (m := prod(before[d] for d in into)) != (n := prod(after[d] for d in outof)):
+            if m < n:
+                into.append(left.pop(0))
+            else:
+                outof.append(right.pop(0))
+        yield into, outof
+
+
+RULES: dict[Any, Rule] = {
+    aten.view: Reshape("size"),
+    aten.reshape: Reshape("shape"),
+    aten._unsafe_view: Reshape("size"),
+    aten._reshape_alias: Reshape("size"),
+    aten.unflatten: Reshape("sizes"),
+    aten.flatten: Reshape(),
+    aten.ravel: Reshape(),
+    aten.squeeze: Reshape(),
+    aten.unsqueeze: Reshape(),
+    aten.view_as: Reshape(),
+    aten.reshape_as: Reshape(),
+    aten.atleast_1d: Reshape(),
+    aten.atleast_2d: Reshape(),
+    aten.atleast_3d: Reshape(),
+}

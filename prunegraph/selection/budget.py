@@ -1,0 +1,52 @@
+"""`Budget`: how much of a network may stay, and under which conditions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prunegraph.errors import BudgetError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much of a network may stay.
+
+    Costs are met from below. A cost of at most 1 is a share of the dense network's, a greater one is absolute.
+
+    Attributes:
+        macs: multiply-accumulate operations that may stay: 0.5 is half of the dense network's.
+        params: parameter elements that may stay; may be combined with ``macs``.
+        ratio: share of the channels to remove from every group alike, instead of a cost: 0.3 removes 30 %.
+        round_to: widths become multiples of this where they shrink; 8 or 16 suit tensor cores.
+        min_width: no group becomes narrower than this (or than it is).
+        include: only groups with a name, module or tensor that matches one of these patterns are pruned; empty for all.
+        exclude: groups that match one of these patterns stay whole.
+        pin: pattern -> width that the matching groups get, whatever their scores.
+
+    Raises:
+        BudgetError: no cost is given, or a number is out of range.
+
+    >>> Budget(macs=0.5, round_to=8).macs
+    0.5
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    ratio: float | None = None
+    round_to: int = 1
+    min_width: int = 1
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    pin: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.ratio is None) == (self.macs is None and self.params is None):
+            raise BudgetError("give a budget either as macs=... and/or params=..., or as ratio=...")
+        for name in ("macs", "params"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise BudgetError(f"{name}={value} is out of range: give the share that may stay, such as 0.5")
+        if self.ratio is not None and not 0 <= self.ratio < 1:
+            raise BudgetError(f"ratio={self.ratio} is out of range: give the share of channels to remove, 0 to below 1")
+        for name in ("round_to", "min_width"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise BudgetError(f"{name}={getattr(self, name)!r} must be a whole number of at least 1")

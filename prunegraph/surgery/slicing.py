@@ -1,0 +1,119 @@
+"""`apply`: makes the smaller network from the user's network and a plan."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from prunegraph.capture.attributes import get_attribute, set_attribute
+from prunegraph.capture.check import check_model
+from prunegraph.capture.clone import clone_with, named_tensors
+from prunegraph.errors import PlanError, SurgeryError
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.surgery.attention import WidthFreeAttention
+
+
+def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """A new network of the user's own class with the plan's channels removed; the given one is untouched.
+
+    Parameters and buffers are sliced on their own device and keep element type, ``requires_grad``, memory format and
+    ties. Size attributes take their new values. Attention modules whose widths no longer agree are replaced by an
+    equal one with the same tensor names.
+
+    Raises:
+        PlanError: the plan was made for another network; names the first tensor that differs.
+        SurgeryError: an attribute of the plan does not exist or has another value.
+    """
+    check_model(model)
+    check_plan_fits(model, plan)
+    pruned = clone_with(model, _sliced_tensors(model, plan.tensors))
+    _update_attributes(pruned, plan)
+    for path in plan.replaced:
+        _replace(pruned, path)
+    for module in pruned.modules():
+        if isinstance(module, nn.RNNBase):
+            module._init_flat_weights()
+    return pruned
+
+
+def check_plan_fits(model: nn.Module, plan: PruningPlan) -> None:
+    """Raises `PlanError` when names, shapes or indices of the plan do not belong to the network."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+    for name in [*plan.shapes, *shapes]:
+        ours, theirs = shapes.get(name), plan.shapes.get(name)
+        if ours != theirs:
+            raise PlanError(
+                f"the plan was made for another network: {name} has shape {_text(theirs)} in the plan and "
+                f"{_text(ours)} in {type(model).__name__}"
+            )
+    for name, dims in plan.tensors.items():
+        for dim, kept in dims.items():
+            _check_indices(name, dim, kept, shapes.get(name, ()))
+
+
+def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> torch.Tensor:
+    """The kept indices of each dimension, on the tensor's device, in its memory format."""
+    result = tensor
+    for dim, indices in kept.items():
+        result = result.index_select(dim, torch.tensor(indices, device=tensor.device))
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+        return result.contiguous(memory_format=torch.channels_last)
+    return result
+
+
+def _check_indices(name: str, dim: int, kept: Sequence[int], shape: tuple[int, ...]) -> None:
+    size = shape[dim] if 0 <= dim < len(shape) else 0
+    ascending = all(a < b for a, b in zip(kept, kept[1:], strict=False))
+    if not kept or not ascending or kept[0] < 0 or kept[-1] >= size:
+        raise PlanError(
+            f"the plan keeps indices of {name}[{dim}] that are not an ascending choice from its {size}: "
+            f"{', '.join(map(str, list(kept)[:5]))}, ..."
+        )
+
+
+def _sliced_tensors(model: nn.Module, kept: Mapping[str, Mapping[int, Sequence[int]]]) -> dict[str, torch.Tensor]:
+    """New tensors by name; a tied tensor is sliced once and stays tied."""
+    made: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in named_tensors(model).items():
+        if id(tensor) not in made:
+            made[id(tensor)] = _like(tensor, slice_tensor(tensor.detach(), kept.get(name, {})))
+        result[name] = made[id(tensor)]
+    return result
+
+
+def _like(original: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    values = values.clone() if values.data_ptr() == original.data_ptr() else values
+    if isinstance(original, nn.Parameter):
+        return nn.Parameter(values, requires_grad=original.requires_grad)
+    return values
+
+
+def _update_attributes(pruned: nn.Module, plan: PruningPlan) -> None:
+    modules = dict(pruned.named_modules())
+    for update in plan.attributes:
+        module = modules.get(update.module)
+        try:
+            found = None if module is None else get_attribute(module, update.name)
+        except (AttributeError, LookupError):
+            found = None
+        if module is None or found != update.old:
+            raise SurgeryError(
+                f"the plan changes {update.module}.{update.name} from {update.old} to {update.new}, but it is {found}"
+            )
+        set_attribute(module, update.name, update.new)
+
+
+def _replace(pruned: nn.Module, path: str) -> None:
+    """Puts the replacement wherever the module stands, also when it is shared."""
+    old = pruned.get_submodule(path)
+    assert isinstance(old, nn.MultiheadAttention)
+    new = WidthFreeAttention.from_module(old)
+    for parent in list(pruned.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                parent._modules[name] = new
+
+
+def _text(shape: tuple[int, ...] | None) -> str:
+    return "no place" if shape is None else str(shape)

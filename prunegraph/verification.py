@@ -1,0 +1,288 @@
+"""`verify`: proves that a pruned network is exactly the one that the plan chose."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.state import undisturbed
+from prunegraph.errors import PrunegraphError, VerificationError
+from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.ir.outcome import Check, VerificationReport
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.masked.program import MaskedProgram
+from prunegraph.surgery.slicing import check_plan_fits, slice_tensor
+
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+def verify(
+    model: nn.Module,
+    pruned: nn.Module,
+    plan: PruningPlan,
+    example_inputs: Any,
+    *,
+    graph: DependencyGraph | None = None,
+) -> VerificationReport:
+    """Checks the pruned network against the original, the plan and the exact masked program.
+
+    The plan removes whole channels; kept slices are bit-equal to the original's; parameters and MACs are those of
+    the plan; forward and backward run and the outputs keep their shapes; the output equals the exact masked
+    program's; a batch of another size and inputs of another length run if the original accepts them.
+
+    Args:
+        model: the original network; left as it is.
+        pruned: the network to check; left as it is.
+        plan: what was to be removed.
+        example_inputs: as for `build_graph`.
+        graph: the original's dependency graph, if it is at hand.
+
+    Raises:
+        VerificationError: a check failed; names the tensor, or the first diverging node and its source line.
+    """
+    check = _Verification(model, pruned, plan, normalise_example(example_inputs), graph)
+    with undisturbed(list(named_tensors(pruned).values())), _evaluating(model), _evaluating(pruned):
+        return check.run()
+
+
+class _Verification:
+    def __init__(
+        self, model: nn.Module, pruned: nn.Module, plan: PruningPlan, example: Nested, graph: DependencyGraph | None
+    ) -> None:
+        self.model, self.pruned, self.plan, self.example = model, pruned, plan, example
+        args, kwargs = example.rebuild(example.tensors)
+        self.arguments = kwargs if kwargs and not args else args
+        self.graph = graph or build_graph(model, self.arguments)
+        self.checks: list[Check] = []
+
+    def run(self) -> VerificationReport:
+        self._note("plan", self._check_plan())
+        self._note("weights", self._check_weights())
+        pruned_graph = self._built()
+        self._note("cost", self._check_cost(pruned_graph))
+        difference, tolerance = self._compare(pruned_graph)
+        self._note("output", f"differs from the exact masked program by {difference:.1e} (at most {tolerance:.0e})")
+        self._note("backward", self._check_backward())
+        self._note("other inputs", self._check_other_inputs())
+        return VerificationReport(checks=tuple(self.checks), difference=difference, tolerance=tolerance)
+
+    def _note(self, name: str, detail: str) -> None:
+        self.checks.append(Check(name=name, detail=detail))
+
+    def _check_plan(self) -> str:
+        """The plan's tensors and attributes follow from its kept channels."""
+        try:
+            check_plan_fits(self.model, self.plan)
+            expected = self.graph.plan(self.plan.kept)
+        except PrunegraphError as error:
+            raise VerificationError(f"the plan does not fit the network: {error}") from error
+        for name in sorted({*expected.tensors, *self.plan.tensors}):
+            if dict(expected.tensors.get(name, {})) != dict(self.plan.tensors.get(name, {})):
+                raise VerificationError(
+                    f"the plan keeps other indices of {name} than its channels say; {self._first_use(name)}"
+                )
+        if set(expected.attributes) != set(self.plan.attributes):
+            differing = sorted(set(expected.attributes) ^ set(self.plan.attributes), key=str)[0]
+            raise VerificationError(f"the plan sets {differing.module}.{differing.name} wrongly: {differing}")
+        return f"{sum(map(len, self.plan.kept.values()))} of {sum(self.plan.widths.values())} channels stay"
+
+    def _check_weights(self) -> str:
+        """Every tensor of the pruned network is the original's, sliced, bit by bit."""
+        ours, theirs = named_tensors(self.model), named_tensors(self.pruned)
+        for name, tensor in ours.items():
+            kept = slice_tensor(tensor.detach(), self.plan.tensors.get(name, {}))
+            found = theirs.get(name)
+            if found is None or found.shape != kept.shape or not _bit_equal(found, kept):
+                what = "is missing" if found is None else "is not the kept slice of the original"
+                raise VerificationError(f"{name} of the pruned network {what}; {self._first_use(name)}")
+        return f"{len(ours)} tensors are bit-equal to the original's kept slices"
+
+    def _built(self) -> DependencyGraph:
+        try:
+            return build_graph(self.pruned, self.arguments)
+        except PrunegraphError as error:
+            raise VerificationError(f"the pruned network does not run: {error}") from error
+
+    def _check_cost(self, pruned_graph: DependencyGraph) -> str:
+        planned, measured = self.graph.cost(self.plan), pruned_graph.cost()
+        parameters = sum(parameter.numel() for parameter in self.pruned.parameters())
+        for name, want, found in (
+            ("MACs", planned.macs, measured.macs),
+            ("parameters", planned.parameters, parameters),
+        ):
+            if want != found:
+                raise VerificationError(f"the plan says {want:,} {name}, the pruned network has {found:,}")
+        return f"{planned.macs:,} MACs and {planned.parameters:,} parameters, as planned"
+
+    def _compare(self, pruned_graph: DependencyGraph) -> tuple[float, float]:
+        expected = self._masked_outputs()
+        found = self._outputs(self.pruned)
+        shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
+        if shapes[0] != shapes[1]:
+            raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
+        difference, tolerance = relative_difference(found, expected), self._tolerance()
+        if not difference <= tolerance:
+            where = self._first_divergence(pruned_graph, tolerance)
+            raise VerificationError(
+                f"the pruned network's output differs from the exact masked program by {difference:.2e} "
+                f"(at most {tolerance:.0e}); {where}"
+            )
+        return difference, tolerance
+
+    def _tolerance(self) -> float:
+        types = [p.dtype for p in self.model.parameters() if p.dtype in _TOLERANCE]
+        return max((_TOLERANCE[dtype] for dtype in types), default=_TOLERANCE[torch.float32])
+
+    def _keep(self) -> torch.Tensor:
+        kept = torch.from_numpy(self.graph.kept_channels(self.plan.kept))
+        reference = next(p for p in self.model.parameters())
+        return kept.to(reference.device, torch.float64 if reference.dtype == torch.float64 else torch.float32)
+
+    def _masked_outputs(self) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        return MaskedProgram(self.graph).run(self._keep(), self.example.tensors)
+
+    def _outputs(self, model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(0)
+        given = self.example.tensors if tensors is None else tensors
+        args, kwargs = self.example.rebuild([tensor.clone() for tensor in given])
+        return Nested.of(model(*args, **kwargs)).tensors
+
+    def _check_backward(self) -> str:
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            outputs = [t for t in self._outputs(self.pruned) if t.requires_grad]
+            parameters = [p for p in self.pruned.parameters() if p.requires_grad]
+            if not outputs or not parameters:
+                return "nothing requires a gradient"
+            total = sum(output.abs().sum() for output in outputs)
+            assert isinstance(total, torch.Tensor)
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        return f"{sum(gradient is not None for gradient in gradients)} parameters receive gradients"
+
+    def _check_other_inputs(self) -> str:
+        """Runs the pruned network on a batch of 2 and on another length, where the original accepts them."""
+        ran = []
+        for name, vary in (("batch of 2", _doubled_batch), ("another length", _shortened)):
+            tensors = [vary(tensor) for tensor in self.example.tensors]
+            try:
+                expected = self._outputs(self.model, tensors)
+            except Exception:  # noqa: S112 - the original need not accept such inputs
+                continue
+            try:
+                found = self._outputs(self.pruned, tensors)
+            except Exception as error:
+                raise VerificationError(f"the pruned network fails on a {name}, which the original accepts") from error
+            if [t.shape for t in found] != [t.shape for t in expected]:
+                raise VerificationError(f"the pruned network returns other shapes than the original on a {name}")
+            ran.append(name)
+        return f"runs on {' and on '.join(ran)}" if ran else "the original accepts inputs of the example's shape only"
+
+    def _first_use(self, tensor: str) -> str:
+        for placeholder, spec in self.graph.trace.tensors.items():
+            if tensor in (spec.name, *spec.aliases):
+                for node in self.graph.trace.graph.nodes:
+                    if any(operand.name == placeholder for operand in node.all_input_nodes):
+                        return f"first diverging node: {_describe(self.graph, node)}"
+        return "no node of the graph reads it"
+
+    def _first_divergence(self, pruned_graph: DependencyGraph, tolerance: float) -> str:
+        """Runs both recorded graphs side by side."""
+        ours = _values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
+        theirs = _values_of_trace(pruned_graph, self.example.tensors)
+        kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
+        others = [node for node in pruned_graph.trace.graph.nodes]
+        for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
+            if node.target != other.target and node.op == "call_function":
+                return f"the networks take different paths from here: {_describe(self.graph, node)}"
+            value = ours.get(node.name)
+            if not isinstance(value, torch.Tensor) or not isinstance(theirs.get(other.name), torch.Tensor):
+                continue
+            for dim, atoms in enumerate(self.graph.labels.get(node.name) or ()):
+                if atoms is not None:
+                    stays = torch.from_numpy(np.flatnonzero(kept[atoms])).to(value.device)
+                    value = value.index_select(dim, stays)
+            if value.shape != theirs[other.name].shape or (
+                not relative_difference([theirs[other.name]], [value]) <= tolerance
+            ):
+                return f"first diverging node: {_describe(self.graph, node)}"
+        return "no single node diverges by more"
+
+
+def relative_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """``|found - expected| / |expected|`` over all tensors together, in Euclidean norms, accumulated in float64."""
+    error = sum(float(_wide(f - e).abs().square().sum()) for f, e in zip(found, expected, strict=True))
+    size = sum(float(_wide(e).abs().square().sum()) for e in expected)
+    return float(np.sqrt(error) / np.sqrt(size)) if size > 0 else float(np.sqrt(error))
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def _bit_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
+
+
+def _doubled_batch(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.cat([tensor, tensor]) if tensor.dim() > 1 else tensor
+
+
+def _shortened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor[..., : max(1, tensor.shape[-1] * 3 // 4)] if tensor.dim() > 1 else tensor
+
+
+def _describe(graph: DependencyGraph, node: fx.Node) -> str:
+    site = graph.trace.site(node)
+    return f"{node.name} ({node.target}) in {site}\n    {site.code}"
+
+
+class _Recorder(fx.Interpreter):
+    """Keeps a copy of every value: later ops may write into it."""
+
+    def __init__(self, module: fx.GraphModule, name: Callable[[fx.Node], str]) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.name, self.values = name, dict[str, Any]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        self.values[self.name(n)] = value.clone() if isinstance(value, torch.Tensor) else value
+        return value
+
+
+def _values_of_masked(
+    program: MaskedProgram, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]
+) -> dict[str, Any]:
+    recorder = _Recorder(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")))
+    torch.manual_seed(0)
+    recorder.run(*program.operands(keep, inputs))
+    return recorder.values
+
+
+def _values_of_trace(graph: DependencyGraph, inputs: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+    root = nn.Module()
+    for name, constant in graph.trace.constants.items():
+        root.register_buffer(name, constant)
+    recorder = _Recorder(fx.GraphModule(root, graph.trace.graph), lambda node: node.name)
+    torch.manual_seed(0)
+    tensors = [graph.weights[spec.name].clone() for spec in graph.trace.tensors.values()]
+    recorder.run(*tensors, *(tensor.clone() for tensor in inputs))
+    return recorder.values
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the body; every module's training flag is restored afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+

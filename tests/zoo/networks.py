@@ -74,15 +74,20 @@ def cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def make_channels_differ(module: nn.Module) -> None:
-    """Adds noise to weights whose entries are all equal: exchanging two of their channels must not go unseen.
+    """Adds noise to weights whose entries are all equal: a mistake in them must not go unseen.
 
-    Fresh norms hold ones and zeros, under which a wrongly sliced scale or running mean would change nothing.
+    Fresh norms hold ones and zeros, under which a wrongly sliced scale or running mean would change nothing; a gain that
+    starts at zero hides all that it multiplies.
     """
     statistics = (value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var")))
     for tensor in (*module.parameters(), *statistics):
-        if tensor.is_floating_point() and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+        if tensor.is_floating_point() and _is_constant(tensor):
             with torch.no_grad():
                 tensor.add_(torch.rand_like(tensor), alpha=0.1)
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    return bool((tensor == tensor.flatten()[0]).all()) if tensor.numel() > 1 else not tensor.any()
 
 
 def _torchaudio_conv_tasnet() -> nn.Module:

@@ -1,0 +1,1 @@
+"""Separation networks in the style in which public repositories write them; our own code."""

@@ -4,7 +4,6 @@ PYTHON ?= python3.11
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
-TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
 # Two workers on two cores: more threads in each would only contend.
 export OMP_NUM_THREADS ?= 1
@@ -24,7 +23,7 @@ venv: $(VENV)/installed ## Build the virtual environment from the pinned package
 # torch goes first: the packages that need it then take the build that is there.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev,zoo]"
 	touch $@
 

@@ -8,7 +8,7 @@ from tests.project.sources import ROOT
 
 
 def test_import_contracts_are_kept() -> None:
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == EXIT_STATUS_SUCCESS
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
 
 
 def test_every_part_of_the_package_has_its_layer() -> None:

@@ -149,7 +149,9 @@ class DependencyGraph:
         solution = solve_for(self.size_uses, self.labels, atoms_kept)
         if solution.conflicts:
             use = solution.conflicts[0].use
-            raise PlanError(f"the size {use.size} given to {use.op} in {use.site} cannot follow this choice of channels")
+            raise PlanError(
+                f"the size {use.size} given to {use.op} in {use.site} cannot follow this choice of channels"
+            )
         return tuple(
             AttributeUpdate(module=attribute.module, name=attribute.name, old=attribute.value, new=value)
             for attribute, value in solution.values.items()

@@ -171,7 +171,7 @@ class _Verification:
             tensors = [vary(tensor) for tensor in self.example.tensors]
             try:
                 expected = self._outputs(self.model, tensors)
-            except Exception:  # noqa: S112 - the original need not accept such inputs
+            except Exception:  # the original need not accept such inputs
                 continue
             try:
                 found = self._outputs(self.pruned, tensors)
@@ -195,7 +195,7 @@ class _Verification:
         ours = _values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
         theirs = _values_of_trace(pruned_graph, self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
-        others = [node for node in pruned_graph.trace.graph.nodes]
+        others = list(pruned_graph.trace.graph.nodes)
         for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
             if node.target != other.target and node.op == "call_function":
                 return f"the networks take different paths from here: {_describe(self.graph, node)}"
@@ -246,17 +246,16 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, name: Callable[[fx.Node], str]) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self.name, self.values = name, dict[str, Any]()
+        self.key_of = name
+        self.values: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        self.values[self.name(n)] = value.clone() if isinstance(value, torch.Tensor) else value
+        self.values[self.key_of(n)] = value.clone() if isinstance(value, torch.Tensor) else value
         return value
 
 
-def _values_of_masked(
-    program: MaskedProgram, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]
-) -> dict[str, Any]:
+def _values_of_masked(program: MaskedProgram, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> dict[str, Any]:
     recorder = _Recorder(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")))
     torch.manual_seed(0)
     recorder.run(*program.operands(keep, inputs))
@@ -284,5 +283,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
-
-

@@ -35,4 +35,3 @@ def _quantised_modules(model: nn.Module) -> list[str]:
 
 def _of_torch(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.")
-

@@ -6,6 +6,7 @@ import sys
 import traceback
 import types
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,7 @@ from prunegraph.capture.tracked import expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf
 from prunegraph.ir.trace import Equality, Path, Site
 
-_LIBRARY_FOLDERS = tuple(
-    os.path.dirname(os.path.dirname(os.path.abspath(file))) + os.sep for file in (torch.nn.__file__, __file__)
-)
+_LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
 
 
 def _is_library(file: str) -> bool:
@@ -80,7 +79,7 @@ class CallRecorder(TorchFunctionMode):
             return result
         node = slot.proxy.node.name
         if isinstance(result, torch.Size):
-            sizes = [track(n, ShapeOf(node, dim, n), self.note_equality) for dim, n in enumerate(result)]
+            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self.note_equality) for dim, n in enumerate(result)]
             return torch.Size(sizes)
         dim = args[1] if len(args) > 1 else 0
         dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
@@ -103,9 +102,7 @@ def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:
     return nodes[::-1]
 
 
-def _origins(
-    node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: bool
-) -> Iterator[tuple[Path, Expression]]:
+def _origins(node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: bool) -> Iterator[tuple[Path, Expression]]:
     """Pairs each number among the node's arguments with the expression behind it.
 
     The arguments of the Python call and those of the ATen call mostly stand in the same places. Where they do not
@@ -114,8 +111,10 @@ def _origins(
     Python function of torch that made the call, and otherwise is a constant.
     """
     numbers = list(_numbers((args, kwargs)))
-    named = {**dict(enumerate(args)), **kwargs}
-    for place, value in [*enumerate(node.args), *node.kwargs.items()]:
+    named: dict[int | str, Any] = dict(enumerate(args))
+    named.update(kwargs)
+    places: list[tuple[int | str, Any]] = [*enumerate(node.args), *node.kwargs.items()]
+    for place, value in places:
         if isinstance(value, list | tuple):
             yield from _origins_of_list(place, value, named.get(place), numbers, within_torch)
         elif _is_number(value):

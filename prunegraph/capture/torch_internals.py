@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.fx.experimental import proxy_tensor
 
 from prunegraph.ir.trace import ValueSpec
-from prunegraph.surgery.attention import attention_forward
+from prunegraph.modules.attention import attention_forward
 
 ATTENTION_MODULES: tuple[type, ...] = (nn.MultiheadAttention,)
 """Modules whose forward is routed through `attention_forward`, an equal one without fused kernels."""

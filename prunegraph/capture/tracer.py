@@ -9,15 +9,15 @@ import torch
 from torch import fx, nn
 
 from prunegraph.capture.attributes import track_attributes
+from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.state import undisturbed
 from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten
 from prunegraph.capture.transparency import transparent_python
-from prunegraph.capture.check import check_model
 from prunegraph.errors import CaptureError, PrunegraphError
-from prunegraph.ir.trace import ModuleSpec, Site, TensorSpec, Trace
+from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
 
 def capture(model: nn.Module, example_inputs: Any) -> Trace:

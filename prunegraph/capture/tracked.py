@@ -18,10 +18,11 @@ def expression_of(value: Any) -> Expression | None:
     return value.expression if isinstance(value, TrackedInt | TrackedFloat) else None
 
 
-def track(value: Number, expression: Expression, journal: EqualityJournal) -> "TrackedInt | TrackedFloat":
+def track(value: Number, expression: Expression, journal: EqualityJournal) -> Any:
     """Wraps a plain number; the journal is told of every comparison that found two tracked numbers equal."""
-    kind = TrackedInt if isinstance(value, int) else TrackedFloat
-    return kind.create(value, expression, journal)
+    number = (TrackedInt if isinstance(value, int) else TrackedFloat)(value)
+    number.expression, number.journal = expression, journal
+    return number
 
 
 class _Tracked:
@@ -29,13 +30,6 @@ class _Tracked:
 
     expression: Expression
     journal: EqualityJournal
-
-    @classmethod
-    def create(cls, value: Number, expression: Expression, journal: EqualityJournal) -> Any:
-        """Makes a tracked number: ``int`` and ``float`` take no further constructor arguments."""
-        number = cls(value)  # type: ignore[call-arg]
-        number.expression, number.journal = expression, journal
-        return number
 
     def _apply(self, name: str, *operands: Any) -> Any:
         if not all(isinstance(operand, int | float) for operand in operands):
@@ -126,11 +120,11 @@ class _Tracked:
         return self._apply("round", self) if digits is None else round(_plain(self), digits)
 
 
-class TrackedInt(_Tracked, int):
+class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
 
 
-class TrackedFloat(_Tracked, float):
+class TrackedFloat(_Tracked, float):  # type: ignore[misc]
     """A float with an expression, such as ``width ** -0.5``."""
 
 

@@ -1,0 +1,1 @@
+"""MACs, parameters and memory of any choice of channels, in closed form."""

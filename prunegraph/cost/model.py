@@ -89,7 +89,7 @@ class CostModel:
         change = np.zeros(self._last.max() + 2)
         np.add.at(change, self._first, sizes)
         np.add.at(change, self._last + 1, -sizes)
-        return round(change.cumsum().max())
+        return int(change.cumsum().max())
 
 
 class _SizeTable:
@@ -160,4 +160,4 @@ class _Products:
         ones = np.ones((len(factors), 1))
         before = np.cumprod(np.hstack([ones, factors[:, :-1]]), axis=1)
         after = np.cumprod(np.hstack([ones, factors[:, :0:-1]]), axis=1)[:, ::-1]
-        return np.bincount(self._table.ravel(), (before * after).ravel(), len(sizes))
+        return np.asarray(np.bincount(self._table.ravel(), (before * after).ravel(), len(sizes)), np.float64)

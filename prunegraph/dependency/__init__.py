@@ -1,0 +1,1 @@
+"""Which channels are coupled: labels, couplings, size uses, groups."""

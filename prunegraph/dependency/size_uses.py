@@ -36,9 +36,7 @@ class Solution:
     conflicts: tuple[Conflict, ...]
 
 
-def solve(
-    uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Callable[[ShapeOf], int]
-) -> Solution:
+def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Callable[[ShapeOf], int]) -> Solution:
     """Finds attribute values such that every use evaluates to its count.
 
     Uses of a single attribute are solved first, so that products such as ``heads * width`` find one factor known.
@@ -55,7 +53,9 @@ def solve(
     def value_of(leaf: Leaf) -> Number:
         return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
 
-    for use in sorted(uses, key=lambda use: (len(attributes(use.expression)), use.expression not in attributes(use.expression))):
+    for use in sorted(
+        uses, key=lambda use: (len(attributes(use.expression)), use.expression not in attributes(use.expression))
+    ):
         known = attributes(use.expression)
         found = _solve_one(use, count(use), values, value_of)
         if found is None:
@@ -175,6 +175,3 @@ def _read_shapes(use: SizeUse, labels: Mapping[str, Labels]) -> list[Atoms | Non
 
 def _names(use: SizeUse) -> str:
     return ", ".join(str(leaf) if isinstance(leaf, Attribute) else "a shape" for leaf in leaves(use.expression))
-
-
-

@@ -82,9 +82,7 @@ def _from_raw(raw: dict[str, Any]) -> PruningPlan:
     return PruningPlan(
         kept={name: tuple(kept) for name, kept in raw["kept"].items()},
         widths=dict(raw["widths"]),
-        tensors={
-            name: {int(dim): tuple(kept) for dim, kept in dims.items()} for name, dims in raw["tensors"].items()
-        },
+        tensors={name: {int(dim): tuple(kept) for dim, kept in dims.items()} for name, dims in raw["tensors"].items()},
         attributes=tuple(AttributeUpdate(module=m, name=n, old=o, new=w) for m, n, o, w in raw["attributes"]),
         replaced=tuple(raw["replaced"]),
         shapes={name: tuple(shape) for name, shape in raw["shapes"].items()},

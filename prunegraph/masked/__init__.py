@@ -1,0 +1,1 @@
+"""The exact masked program."""

@@ -9,7 +9,17 @@ import torch
 from torch import fx, nn
 
 from prunegraph.graph import DependencyGraph
-from prunegraph.ir.sizes import Attribute, Constant, Derived, Expression, Operation, ShapeOf, evaluate, leaves, recorded_value
+from prunegraph.ir.sizes import (
+    Attribute,
+    Constant,
+    Derived,
+    Expression,
+    Operation,
+    ShapeOf,
+    evaluate,
+    leaves,
+    recorded_value,
+)
 from prunegraph.rules.base import Atoms, Call
 
 _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {

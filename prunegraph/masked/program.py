@@ -72,5 +72,3 @@ class MaskedProgram(nn.Module):
             for group in self._groups
         ]
         return torch.cat(parts) if parts else torch.ones(0, dtype=dtype, device=reference.device)
-
-

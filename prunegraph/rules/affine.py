@@ -154,9 +154,9 @@ class Convolution(Rule):
             outputs = call.shape("weight")[1]
             call.lock(weight[1], "outputs of one group of a depthwise transposed convolution", is_channel=False)
             call.require_size("groups", None, x, groups)
-            return None if x is None else np.repeat(x, outputs)
+            return None if x is None else np.asarray(np.repeat(x, outputs))
         _same_in_each(call, x, groups)
-        return None if weight[1] is None else np.tile(weight[1], groups)
+        return None if weight[1] is None else np.asarray(np.tile(weight[1], groups))
 
     def _groups(self, call: Call) -> int:
         return int(call.get("groups", 1))

@@ -24,12 +24,26 @@ from prunegraph.rules import (
 )
 from prunegraph.rules.base import Call, LabelSink, Rule
 
-_FAMILIES = (pointwise, affine, reshape, layout, norm, reduction, sequence, attention, einsum, spectral, indexing, spatial)
+_FAMILIES = (
+    pointwise,
+    affine,
+    reshape,
+    layout,
+    norm,
+    reduction,
+    sequence,
+    attention,
+    einsum,
+    spectral,
+    indexing,
+    spatial,
+)
 
 
 class RuleBook:
     """A frozen mapping from ops to rules: by exact overload, else by name, else by the name of the op's
-    out-of-place form."""
+    out-of-place form.
+    """
 
     def __init__(self, extra: Mapping[Any, Rule] | None = None) -> None:
         self._rules: dict[Any, Rule] = {operator.getitem: layout.GetItem()}

@@ -234,8 +234,10 @@ class Expand(Rule):
     def labels(self, call: Call) -> Labels:
         before, labels, after = call.shape("self"), call.labels("self"), call.output_shape
         new = len(after) - len(before)
-        return tuple(self._dim(call, d, before[d - new] if d >= new else 1, labels[d - new] if d >= new else None)
-                     for d in range(len(after)))
+        return tuple(
+            self._dim(call, d, before[d - new] if d >= new else 1, labels[d - new] if d >= new else None)
+            for d in range(len(after))
+        )
 
     def _dim(self, call: Call, dim: int, size: int, atoms: Atoms | None) -> Atoms | None:
         wanted = call.output_shape[dim]
@@ -273,9 +275,7 @@ class Repeat(Rule):
         shape = (1,) * (rank - len(before)) + tuple(before)
         padded = (None,) * (rank - len(before)) + tuple(labels)
         first = rank - len(counts)
-        return tuple(
-            self._dim(call, d - first, shape[d], padded[d]) if d >= first else padded[d] for d in range(rank)
-        )
+        return tuple(self._dim(call, d - first, shape[d], padded[d]) if d >= first else padded[d] for d in range(rank))
 
     def _dim(self, call: Call, index: int, size: int, atoms: Atoms | None) -> Atoms | None:
         count = int(call[self.repeats][index])

@@ -93,8 +93,10 @@ class _Selection:
 
     def _removal_order(self) -> NDArray[np.int64]:
         """Group number of each channel that may leave, lowest score first."""
-        leaving = [(score[ranking[r.least :]][::-1], np.full(max(len(score) - r.least, 0), number))
-                   for number, (score, ranking, r) in enumerate(zip(self.scores, self.ranking, self.ranges, strict=True))]
+        leaving = [
+            (score[ranking[r.least :]][::-1], np.full(max(len(score) - r.least, 0), number))
+            for number, (score, ranking, r) in enumerate(zip(self.scores, self.ranking, self.ranges, strict=True))
+        ]
         if not leaving:
             return np.empty(0, np.int64)
         values = np.concatenate([value for value, _ in leaving])
@@ -193,5 +195,3 @@ def _matches(group: ChannelGroup, pattern: str) -> bool:
 
 def _locked_share(graph: DependencyGraph) -> str:
     return f"{graph.coverage:.0%} of its parameters lie in prunable groups, see graph.locked for the rest"
-
-

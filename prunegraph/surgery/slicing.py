@@ -1,6 +1,7 @@
 """`apply`: makes the smaller network from the user's network and a plan."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, named_tensors
 from prunegraph.errors import PlanError, SurgeryError
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.surgery.attention import WidthFreeAttention
+from prunegraph.modules.attention import WidthFreeAttention
 
 
 def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
@@ -63,7 +64,7 @@ def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> tor
 
 def _check_indices(name: str, dim: int, kept: Sequence[int], shape: tuple[int, ...]) -> None:
     size = shape[dim] if 0 <= dim < len(shape) else 0
-    ascending = all(a < b for a, b in zip(kept, kept[1:], strict=False))
+    ascending = all(a < b for a, b in pairwise(kept))
     if not kept or not ascending or kept[0] < 0 or kept[-1] >= size:
         raise PlanError(
             f"the plan keeps indices of {name}[{dim}] that are not an ascending choice from its {size}: "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunegraph.errors import InputError, SurgeryError
-from prunegraph.surgery.attention import WidthFreeAttention, attention_forward
+from prunegraph.modules.attention import WidthFreeAttention, attention_forward
 
 BATCH, QUERIES, KEYS, WIDTH, HEADS = 3, 5, 7, 12, 4
 LAYOUTS = ("batch_first", "time_first", "unbatched")

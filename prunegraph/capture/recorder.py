@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture.tracked import expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf
-from prunegraph.ir.trace import Equality, Path, Site
+from prunegraph.ir.trace import Equality, Place, Site
 
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
 
@@ -35,7 +35,7 @@ class CallRecorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.sites: dict[str, Site] = {}
-        self.sizes: dict[str, dict[Path, Expression]] = {}
+        self.sizes: dict[str, dict[Place, Expression]] = {}
         self.equalities: list[Equality] = []
         self.module_stack: list[str] = []
 
@@ -102,7 +102,9 @@ def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:
     return nodes[::-1]
 
 
-def _origins(node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: bool) -> Iterator[tuple[Path, Expression]]:
+def _origins(
+    node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: bool
+) -> Iterator[tuple[Place, Expression]]:
     """Pairs each number among the node's arguments with the expression behind it.
 
     The arguments of the Python call and those of the ATen call mostly stand in the same places. Where they do not
@@ -125,7 +127,7 @@ def _origins(node: fx.Node, args: Any, kwargs: dict[str, Any], within_torch: boo
 
 def _origins_of_list(
     place: int | str, values: Iterable[Any], given: Any, numbers: list[Any], within_torch: bool
-) -> Iterator[tuple[Path, Expression]]:
+) -> Iterator[tuple[Place, Expression]]:
     values = list(values)
     if not values or not all(_is_number(value) for value in values):
         return

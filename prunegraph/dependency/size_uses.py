@@ -53,9 +53,7 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Cal
     def value_of(leaf: Leaf) -> Number:
         return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
 
-    for use in sorted(
-        uses, key=lambda use: (len(attributes(use.expression)), use.expression not in attributes(use.expression))
-    ):
+    for use in sorted(uses, key=_simplicity):
         known = attributes(use.expression)
         found = _solve_one(use, count(use), values, value_of)
         if found is None:
@@ -65,6 +63,10 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Cal
             values[attribute] = value
             owners.setdefault(attribute, use)
     return Solution(values=values, conflicts=tuple(conflicts))
+
+
+def _simplicity(use: SizeUse) -> tuple[int, bool]:
+    return len(attributes(use.expression)), not isinstance(use.expression, Attribute)
 
 
 def _solve_one(

@@ -9,7 +9,7 @@ from torch import fx
 
 from prunegraph.ir.sizes import Expression
 
-Path: TypeAlias = tuple[int | str, ...]
+Place: TypeAlias = tuple[int | str, ...]
 """Where an argument stands in a call: ``(1, 2)`` is element 2 of argument 1, ``("scale",)`` a keyword argument."""
 
 
@@ -111,7 +111,7 @@ class Trace:
     constants: Mapping[str, torch.Tensor]
     values: Mapping[str, Any]
     sites: Mapping[str, Site]
-    sizes: Mapping[str, Mapping[Path, Expression]]
+    sizes: Mapping[str, Mapping[Place, Expression]]
     equalities: tuple[Equality, ...]
     modules: Mapping[str, ModuleSpec]
     unused: frozenset[str]

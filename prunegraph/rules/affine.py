@@ -192,7 +192,7 @@ def _same_in_each(call: Call, atoms: Atoms | None, groups: int) -> Atoms | None:
     table = atoms.reshape(groups, -1)
     for row in table[1:]:
         call.sink.unite(table[0], row)
-    return table[0]
+    return np.asarray(table[0])
 
 
 def _repeated(call: Call, atoms: Atoms | None, groups: int) -> Atoms | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from prunegraph.ir.sizes import Constant, Expression
-from prunegraph.ir.trace import Path, Site, Trace, ValueSpec
+from prunegraph.ir.trace import Place, Site, Trace, ValueSpec
 
 Atoms: TypeAlias = NDArray[np.int64]
 """Atoms of the indices of one dimension, shape ``(size,)``."""
@@ -131,7 +131,7 @@ class Call:
 
     def origin(self, name: str, index: int | None = None) -> Expression:
         """The expression behind a number among the arguments, or behind element ``index`` of a list of numbers."""
-        path: Path = (self.places[name],) if name in self.places else ()
+        path: Place = (self.places[name],) if name in self.places else ()
         path = path if index is None else (*path, index)
         value = self.arguments[name] if index is None else self.arguments[name][index]
         return self.trace.sizes.get(self.node.name, {}).get(path, Constant(value))

@@ -41,9 +41,7 @@ _FAMILIES = (
 
 
 class RuleBook:
-    """A frozen mapping from ops to rules: by exact overload, else by name, else by the name of the op's
-    out-of-place form.
-    """
+    """A frozen mapping from ops to rules: by exact overload, else by name, else by the out-of-place form's name."""
 
     def __init__(self, extra: Mapping[Any, Rule] | None = None) -> None:
         self._rules: dict[Any, Rule] = {operator.getitem: layout.GetItem()}

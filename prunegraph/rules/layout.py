@@ -1,4 +1,4 @@
-"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad; and values made from nothing."""
+"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad; values made from nothing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -361,7 +361,7 @@ class Glu(Rule):
 
 
 class Create(Rule):
-    """Values made from nothing (``zeros``, ``ones``, ``full``, ``empty``): any size will do, if it is not hard-coded."""
+    """Values made from nothing (``zeros``, ``ones``, ``full``): any size will do, unless it is written in the code."""
 
     def labels(self, call: Call) -> Labels:
         return tuple(created(call, "size", dim, size) for dim, size in enumerate(call.output_shape))

@@ -6,6 +6,8 @@ and writes ``benchmarks/results/torch_pruning_zoo.json``. With a network's name 
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -125,12 +127,11 @@ def relative_difference(expected: object, actual: object) -> float:
 
 
 def run_apart(network: ZooNetwork) -> PeerOutcome:
-    """Runs one network in a process of its own, for at most ``LIMIT_S`` seconds."""
+    """Runs one network in a process of its own, for at most ``LIMIT_S`` seconds of processor time."""
     command = [sys.executable, "-m", "benchmarks.zoo.torch_pruning_peer", network.name]
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
-    except subprocess.TimeoutExpired:
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode == -signal.SIGXCPU:
         return PeerOutcome(network=network.name, status="hangs", detail=f"no end within {LIMIT_S} s")
     if done.returncode < 0:
         return PeerOutcome(network=network.name, status="killed", detail=f"signal {-done.returncode}")
@@ -139,14 +140,17 @@ def run_apart(network: ZooNetwork) -> PeerOutcome:
     return PeerOutcome(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def load() -> dict[str, PeerOutcome]:
-    """Returns the committed outcomes by network."""
-    return {entry["network"]: PeerOutcome(**entry) for entry in json.loads(RESULTS.read_text())["networks"]}
+def load() -> tuple[dict[str, PeerOutcome], str]:
+    """Returns the committed outcomes by network, and how they were obtained."""
+    record = json.loads(RESULTS.read_text())
+    outcomes = {entry["network"]: PeerOutcome(**entry) for entry in record["networks"]}
+    return outcomes, f"version {record['torch_pruning']}, {record['setting']}"
 
 
 def main() -> None:
     """Runs the whole zoo and writes the results, or one network where the command line names it."""
     if len(sys.argv) > 1:
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 1))
         with quiet():
             print(json.dumps(asdict(run(next(network for network in ZOO if network.name == sys.argv[1])))))
         return
@@ -158,7 +162,7 @@ def main() -> None:
         "command": "python -m benchmarks.zoo.torch_pruning_peer",
         "torch_pruning": version("torch-pruning"),
         "torch": torch.__version__,
-        "setting": f"MagnitudePruner, L1, ratio {RATIO}, output layers ignored, {LIMIT_S} s at most",
+        "setting": f"MagnitudePruner, L1, ratio {RATIO}, output layers ignored, {LIMIT_S} s of processor time at most",
         "networks": [asdict(outcome) for outcome in outcomes],
     }
     unfinished = RESULTS.with_suffix(".json.part")

@@ -76,7 +76,7 @@ def cast(module: nn.Module, dtype: torch.dtype) -> None:
 def make_channels_differ(module: nn.Module) -> None:
     """Adds noise to weights whose entries are all equal: a mistake in them must not go unseen.
 
-    Fresh norms hold ones and zeros, under which a wrongly sliced scale or running mean would change nothing; a gain that
+    Fresh norms hold ones and zeros, under which a wrongly sliced scale or running mean changes nothing; a gain that
     starts at zero hides all that it multiplies.
     """
     statistics = (value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var")))

@@ -1,0 +1,140 @@
+"""Time and memory of each stage on each network of the zoo, with Torch-Pruning where it finishes.
+
+``make bench`` runs it. Rows of one network form a group, its forward pass among them, so that what a stage costs beside
+the forward passes it needs can be read off. ``peak_mb`` is the peak of what Python and numpy allocate in the stage.
+"""
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+import prunegraph
+from benchmarks.zoo.torch_pruning_peer import OUTPUT_LAYERS
+from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
+from benchmarks.zoo.torch_pruning_peer import prune as prune_with_peer
+from prunegraph import Budget, DependencyGraph, PruningPlan
+from prunegraph.capture.tracer import capture
+from tests.zoo.networks import ZOO, ZooNetwork, quiet
+from tests.zoo.torchaudio_import import import_torchaudio
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROUNDS = 3
+FINISHED_BY_PEER = {name for name, outcome in load_peer_outcomes()[0].items() if outcome.seconds is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A network with what the earlier stages made of it."""
+
+    network: ZooNetwork
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    graph: DependencyGraph
+    plan: PruningPlan
+    pruned: nn.Module
+
+
+@pytest.fixture(scope="module", params=ZOO, ids=lambda network: network.name)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    model, inputs = request.param.build()
+    with quiet():
+        graph = prunegraph.build_graph(model, inputs)
+        plan = make_plan(graph)
+        pruned = prunegraph.apply(model, plan)
+    return Subject(network=request.param, model=model, inputs=inputs, graph=graph, plan=plan, pruned=pruned)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_plan(graph: DependencyGraph) -> PruningPlan:
+    return prunegraph.select(graph, prunegraph.score(graph, criterion="l1"), Budget(macs=0.5))
+
+
+def measure(benchmark: BenchmarkFixture, group: str, stage: Callable[[], object]) -> None:
+    """Times a stage, and measures its memory in a run of its own, since that slows it down."""
+    benchmark.group = group
+    benchmark.pedantic(stage, rounds=ROUNDS)
+    tracemalloc.start()
+    stage()
+    benchmark.extra_info["peak_mb"] = round(tracemalloc.get_traced_memory()[1] / 1e6, 1)
+    tracemalloc.stop()
+
+
+def analyse(model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], DependencyGraph]:
+    """The dependency analysis alone: everything that follows the recorded forward pass."""
+    trace = capture(model, inputs)
+
+    def stage() -> DependencyGraph:
+        with mock.patch("prunegraph.graph.capture", return_value=trace):
+            return prunegraph.build_graph(model, inputs)
+
+    return stage
+
+
+@torch.no_grad()
+def test_forward(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    measure(benchmark, subject.network.name, lambda: subject.model(*subject.inputs))
+
+
+def test_capture(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    benchmark.extra_info["nodes"] = len(subject.graph.trace.graph.nodes)
+    measure(benchmark, subject.network.name, lambda: capture(subject.model, subject.inputs))
+
+
+def test_analysis(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    benchmark.extra_info["groups"] = len(subject.graph.groups)
+    measure(benchmark, subject.network.name, analyse(subject.model, subject.inputs))
+
+
+def test_plan(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    measure(benchmark, subject.network.name, lambda: make_plan(subject.graph))
+
+
+def test_surgery(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    measure(benchmark, subject.network.name, lambda: prunegraph.apply(subject.model, subject.plan))
+
+
+def test_verification(benchmark: BenchmarkFixture, subject: Subject) -> None:
+    arguments = (subject.model, subject.pruned, subject.plan, subject.inputs)
+    measure(benchmark, subject.network.name, lambda: prunegraph.verify(*arguments, graph=subject.graph))
+
+
+@pytest.mark.parametrize(
+    "network", [network for network in ZOO if network.name in FINISHED_BY_PEER], ids=lambda network: network.name
+)
+def test_torch_pruning(benchmark: BenchmarkFixture, network: ZooNetwork) -> None:
+    output_layers = OUTPUT_LAYERS.get(network.name, ["decoder"])
+    benchmark.group = network.name
+    benchmark.pedantic(
+        lambda model, inputs: prune_with_peer(model, inputs, output_layers),
+        setup=lambda: (network.build(), {}),
+        rounds=ROUNDS,
+    )
+
+
+@pytest.mark.parametrize("stacks", [1, 2, 4, 8])
+def test_growth(benchmark: BenchmarkFixture, stacks: int) -> None:
+    """The time per node of the graph must not rise with the number of blocks."""
+    import_torchaudio()
+    from torchaudio.models import ConvTasNet
+
+    model = ConvTasNet(num_sources=2, msk_num_stacks=stacks).eval()
+    inputs = (torch.randn(1, 1, 8000),)
+    nodes = len(capture(model, inputs).graph.nodes)
+    measure(benchmark, "growth: analysis of Conv-TasNet", analyse(model, inputs))
+    benchmark.extra_info["nodes"] = nodes
+    if benchmark.stats:
+        benchmark.extra_info["microseconds_per_node"] = round(benchmark.stats.stats.min / nodes * 1e6, 1)

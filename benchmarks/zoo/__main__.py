@@ -1,0 +1,146 @@
+"""Prunes every network of the zoo, prints one table and writes it to ``benchmarks/results/zoo.md``.
+
+``python -m benchmarks.zoo [name ...]``. Torch-Pruning's column comes from ``torch_pruning_zoo.json``, which
+``python -m benchmarks.zoo.torch_pruning_peer`` writes.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.zoo.torch_pruning_peer import PeerOutcome
+from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
+from prunegraph import build_graph
+from prunegraph.capture.tracer import capture
+from tests.zoo.check import PLANS, Outcome, Subject, check_plan, examine
+from tests.zoo.networks import ZOO, ZooNetwork, quiet
+
+RESULTS = Path(__file__).parents[1] / "results" / "zoo.md"
+
+COLUMNS = (
+    "network",
+    "parameters",
+    "graph nodes",
+    "groups",
+    "prunable",
+    "capture",
+    "analysis",
+    "difference float32: 0.3 / 0.5 / random",
+    "difference float64: 0.3 / 0.5 / random",
+    "MACs left: 0.3 / 0.5 / random",
+    "Torch-Pruning",
+)
+
+NOTES = """
+Random weights, batch 1. *prunable*: share of the parameters in tensors that can shrink. *capture*: recording one
+forward pass; *analysis*: everything from there to the channel groups, one thread. *difference*: largest difference
+between an output of the pruned network and of the exact masked program, relative to the output's largest entry, for
+uniform ratios by L1 magnitude and for a random share of random channels per group; forward, backward, kept slices,
+recounted MACs and parameters are checked for each. *Torch-Pruning*: {peer}.
+
+Written by `make zoo`.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One network's line of the table."""
+
+    network: str
+    parameters: int
+    nodes: int
+    groups: int
+    coverage: float
+    capture_s: float
+    analysis_s: float
+    single: tuple[Outcome, ...]
+    double: tuple[Outcome, ...]
+
+    def cells(self, peer: PeerOutcome | None) -> tuple[str, ...]:
+        """The row's text, in the order of `COLUMNS`."""
+        return (
+            self.network,
+            f"{self.parameters / 1e6:.2f} M",
+            f"{self.nodes:,}",
+            str(self.groups),
+            f"{self.coverage:.1%}",
+            f"{self.capture_s:.1f} s",
+            f"{self.analysis_s:.1f} s",
+            " / ".join(f"{outcome.difference:.0e}" for outcome in self.single),
+            " / ".join(f"{outcome.difference:.0e}" for outcome in self.double),
+            " / ".join(f"{outcome.macs:.0%}" for outcome in self.single),
+            "not run" if peer is None else peer.status,
+        )
+
+
+def measure(network: ZooNetwork) -> Row:
+    """Checks a network in both precisions and all plans."""
+    capture_s, analysis_s, subject = timed_examination(network)
+    precise = examine(network, torch.float64)
+    return Row(
+        network=network.name,
+        parameters=sum(parameter.numel() for parameter in subject.model.parameters()),
+        nodes=len(subject.graph.trace.graph.nodes),
+        groups=len(subject.graph.groups),
+        coverage=subject.graph.coverage,
+        capture_s=capture_s,
+        analysis_s=analysis_s,
+        single=tuple(check_plan(subject, plan) for plan in PLANS),
+        double=tuple(check_plan(precise, plan) for plan in PLANS),
+    )
+
+
+def timed_examination(network: ZooNetwork) -> tuple[float, float, Subject]:
+    """Returns the time of capture, of the analysis after it, and what was found."""
+    model, inputs = network.build()
+    with quiet():
+        model(*inputs)
+        start = time.perf_counter()
+        capture(model, inputs)
+        captured = time.perf_counter()
+        build_graph(model, inputs)
+        total = time.perf_counter() - captured
+    return captured - start, max(total - (captured - start), 0.0), examine(network)
+
+
+def table_of(rows: Sequence[tuple[str, ...]]) -> Table:
+    """The table as it is shown on a terminal."""
+    table = Table(title="Every network, unedited, pruned and proved")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in {"network", "Torch-Pruning"} else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown_of(rows: Sequence[tuple[str, ...]], peer: str) -> str:
+    """The table as it is committed."""
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
+    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"# The zoo\n\n{body}\n{NOTES.format(peer=peer)}"
+
+
+def main() -> None:
+    """Runs the networks that the command line names, or all; only a whole run is written down."""
+    chosen = [network for network in ZOO if not sys.argv[1:] or network.name in sys.argv[1:]]
+    peers, setting = load_peer_outcomes()
+    console = Console()
+    measured = [measure(network) for network in track(chosen, description="Pruning the zoo", console=console)]
+    rows = [row.cells(peers.get(row.network)) for row in measured]
+    console.print(table_of(rows))
+    if len(chosen) == len(ZOO):
+        unfinished = RESULTS.with_suffix(".md.part")
+        unfinished.write_text(markdown_of(rows, setting))
+        unfinished.replace(RESULTS)
+        console.print(f"written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

@@ -47,10 +47,10 @@ unit: venv ## Run every test and doctest.
 	$(PYTEST) $(PARALLEL)
 
 fuzz: venv ## Prune 2,000 random networks.
-	PRUNEGRAPH_EXAMPLES=2000 $(PYTEST) $(PARALLEL) tests/properties
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=fuzz tests/properties
 
 zoo: venv ## Prune every network of the zoo and print the table.
-	$(PYTEST) tests/zoo -s
+	$(BIN)/python -m benchmarks.zoo
 
 bench: venv ## Measure the time and memory of each stage.
 	$(PYTEST) benchmarks --benchmark-enable --benchmark-only

@@ -40,7 +40,10 @@ class CallRecorder(TorchFunctionMode):
         self.module_stack: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tracer: Any = get_proxy_mode().tracer  # type: ignore[union-attr]
+        mode = get_proxy_mode()
+        if mode is None:  # torch itself computes something aside, such as the copy of a constant
+            return func(*args, **(kwargs or {}))
+        tracer: Any = mode.tracer
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         if func == _SHAPE or func is torch.Tensor.size:

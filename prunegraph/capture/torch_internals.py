@@ -40,16 +40,17 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
 
 def _note_value(proxy: fx.Proxy, value: Any) -> fx.Proxy:
     """Keeps shape and element type only: torch would make a fake tensor of each value, at half of the time in all."""
-    proxy.node.meta[VALUE] = _value_spec(value)
+    proxy.node.meta[VALUE] = value_spec(value)
     return proxy
 
 
-def _value_spec(value: Any) -> Any:
+def value_spec(value: Any) -> Any:
+    """Shape and element type of a tensor; a tuple of them for nested values; None for anything else."""
     if isinstance(value, torch.Tensor):
         return ValueSpec(shape=tuple(int(n) for n in value.shape), dtype=value.dtype)
     if isinstance(value, list | tuple):
-        return tuple(_value_spec(item) for item in value)
+        return tuple(value_spec(item) for item in value)
     return None
 
 
-__all__ = ["ATTENTION_MODULES", "VALUE", "attention_forward", "trace_aten"]
+__all__ = ["ATTENTION_MODULES", "VALUE", "attention_forward", "trace_aten", "value_spec"]

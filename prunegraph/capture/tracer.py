@@ -14,7 +14,7 @@ from prunegraph.capture.clone import clone_with, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.state import undisturbed
-from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten
+from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten, value_spec
 from prunegraph.capture.transparency import transparent_python
 from prunegraph.errors import CaptureError, PrunegraphError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
@@ -103,12 +103,16 @@ class _Capture:
         names = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
         read = {node.name for node in traced.graph.nodes if node.users}
         count = len(self.specs)
+        constants = _constants(traced)
         return Trace(
             graph=traced.graph,
             tensors=dict(zip(names[:count], self.specs, strict=True)),
             inputs=tuple(names[count:]),
-            constants=_constants(traced),
-            values={node.name: node.meta.get(VALUE) for node in traced.graph.nodes},
+            constants=constants,
+            values={
+                node.name: value_spec(constants.get(str(node.target))) if node.op == "get_attr" else node.meta.get(VALUE)
+                for node in traced.graph.nodes
+            },
             sites=self.recorder.sites,
             sizes=self.recorder.sizes,
             equalities=tuple(self.recorder.equalities),
@@ -183,4 +187,5 @@ def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> d
 
 def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
     targets = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
-    return {name: getattr(traced, name) for name in sorted(targets) if isinstance(getattr(traced, name), torch.Tensor)}
+    found = {name: getattr(traced, name) for name in sorted(targets)}
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}

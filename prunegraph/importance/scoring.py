@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from prunegraph.errors import CriterionError
 from prunegraph.graph import DependencyGraph
 from prunegraph.plugin.contracts import Criterion, CriterionContext, run_criterion
 from prunegraph.plugin.manager import find_criterion
@@ -32,18 +31,9 @@ def score(
         Group name -> scores of shape ``(width,)``.
 
     Raises:
-        PluginError: no installed criterion has that name.
-        CriterionError: the criterion cannot serve the request, the weights are not finite, or it returned something
-            else than scores.
+        CriterionError: no installed criterion has that name, the criterion cannot serve the request,
+            the weights are not finite, or it returned something else than scores.
     """
     chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
     parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
-    check_finite(parameters)
     return run_criterion(chosen, graph, parameters, CriterionContext(seed=seed, data=data, loss=loss))
-
-
-def check_finite(weights: Mapping[str, torch.Tensor]) -> None:
-    """Raises `CriterionError` naming the first tensor with a value that is not finite."""
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise CriterionError(f"{name} holds values that are NaN or infinite; load sound weights before pruning")

@@ -1,6 +1,5 @@
 """The rule book: which rule answers for which ATen op."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from prunegraph.ir.trace import Trace
 from prunegraph.rules import (
     affine,
     attention,
+    creation,
     einsum,
     indexing,
     layout,
@@ -29,6 +29,7 @@ _FAMILIES = (
     affine,
     reshape,
     layout,
+    creation,
     norm,
     reduction,
     sequence,
@@ -44,7 +45,7 @@ class RuleBook:
     """A frozen mapping from ops to rules: by exact overload, else by name, else by the out-of-place form's name."""
 
     def __init__(self, extra: Mapping[Any, Rule] | None = None) -> None:
-        self._rules: dict[Any, Rule] = {operator.getitem: layout.GetItem()}
+        self._rules: dict[Any, Rule] = {}
         for family in _FAMILIES:
             self._rules.update(family.RULES)
         self._rules.update(extra or {})

@@ -1,4 +1,4 @@
-"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad; values made from nothing."""
+"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from prunegraph.ir.sizes import Constant
-from prunegraph.rules.base import Atoms, Call, Labels, Masker, Rule, dims_of, replace_dim
+from prunegraph.rules.base import Atoms, Call, Labels, Rule, dims_of, replace_dim
+from prunegraph.rules.creation import created
 from prunegraph.rules.pointwise import FIXED_SIZE, broadcast
 
 aten = torch.ops.aten
@@ -254,15 +254,6 @@ class ExpandAs(Rule):
         return broadcast(call, [call["other"], call["self"]])
 
 
-def created(call: Call, name: str, index: int, size: int) -> Atoms | None:
-    """Atoms for a dimension that is made as wide as a size argument says; none where the number is in the code."""
-    if size <= 1 or isinstance(call.origin(name, index), Constant):
-        return None
-    atoms = call.sink.fresh(size)
-    call.require_size(name, index, atoms, size)
-    return atoms
-
-
 class Repeat(Rule):
     """``repeat(n0, n1, ...)``: tiles each dimension; one of size 1 becomes as wide as the code asks for."""
 
@@ -360,55 +351,7 @@ class Glu(Rule):
         return replace_dim(labels, dim, first)
 
 
-class Create(Rule):
-    """Values made from nothing (``zeros``, ``ones``, ``full``): any size will do, unless it is written in the code."""
-
-    def labels(self, call: Call) -> Labels:
-        return tuple(created(call, "size", dim, size) for dim, size in enumerate(call.output_shape))
-
-
-class Fixed(Rule):
-    """Values of fixed content, such as ``arange``, random numbers and windows: they cannot be made smaller."""
-
-    def labels(self, call: Call) -> Any:
-        for operand in call.tensors():
-            call.lock_all(call.labels(operand), f"goes into {call.node.target}")
-        shapes = call.output_shapes
-        return (None,) * len(shapes[0]) if len(shapes) == 1 else tuple((None,) * len(shape) for shape in shapes)
-
-
-class GetItem(Rule):
-    """Picks one output of an op that returns several."""
-
-    def labels(self, call: Call) -> Any:
-        source, index = call.node.args
-        assert isinstance(source, fx.Node)
-        known = call.known.get(source.name)
-        return known[index] if isinstance(known, tuple) and isinstance(index, int) else None
-
-
-class Nothing(Rule):
-    """Assertions and the like: no output, no influence."""
-
-    def labels(self, call: Call) -> Any:
-        return None
-
-    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
-        return None
-
-
-_CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
-_FIXED = (
-    "arange linspace logspace eye rand randn randint randperm rand_like randn_like randint_like hann_window "
-    "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
-    "triu_indices normal uniform exponential randn_like"
-)
-_NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size"
-
 RULES: dict[Any, Rule] = {
-    **{getattr(aten, name): Create() for name in _CREATED.split()},
-    **{getattr(aten, name): Fixed() for name in _FIXED.split()},
-    **{getattr(aten, name): Nothing() for name in _NO_INFLUENCE.split()},
     aten.permute: Permute(),
     aten.transpose: Transpose(),
     aten.swapaxes: Transpose("axis0", "axis1"),

@@ -8,7 +8,6 @@ what the rules' masked form computes from the full operands, whose absent entrie
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,21 +17,10 @@ from torch import fx, nn
 from prunegraph.capture.tracer import capture
 from prunegraph.ir.sizes import OPERATIONS, Constant, Expression, Operation, ShapeOf
 from prunegraph.ir.trace import Trace, ValueSpec
-from prunegraph.rules import (
-    affine,
-    attention,
-    einsum,
-    indexing,
-    layout,
-    pointwise,
-    reshape,
-    sequence,
-    spatial,
-    spectral,
-)
 from prunegraph.rules.base import Atoms, Call, Labels, Product, Rule
+from prunegraph.rules.book import RuleBook, make_call
 
-FAMILIES = (pointwise, affine, reshape, layout, sequence, attention, einsum, spectral, indexing, spatial)
+BOOK = RuleBook()
 
 
 class Sink:
@@ -114,7 +102,8 @@ class Study:
         return self.known[name]
 
     def _visit(self, node: fx.Node) -> None:
-        rule = find_rule(node.target)
+        rule = BOOK.find(node.target)
+        assert rule is not None, f"no rule for {node.target}"
         call = make_call(node, self.trace, self.known, self.sink)
         self.calls[node.name] = rule, call
         self.known[node.name] = rule.labels(call)
@@ -180,35 +169,6 @@ class Study:
         """Sum of the rules' costs."""
         chosen = np.ones(len(self.sink.parent), np.int64) if keep is None else keep
         return sum(_product(term, chosen) for rule, call in self.calls.values() for term in rule.macs(call))
-
-
-def find_rule(target: Any) -> Rule:
-    """The families' rule for an op, by overload, by name, by the name of its out-of-place form."""
-    if target is operator.getitem:
-        return layout.GetItem()
-    packet = target.overloadpacket
-    functional = getattr(torch.ops.aten, packet.__name__.rstrip("_"), None)
-    for key in (target, packet, functional):
-        for family in FAMILIES:
-            if key in rules_of(family):
-                return rules_of(family)[key]
-    raise AssertionError(f"no rule for {target}")
-
-
-def rules_of(family: ModuleType) -> Mapping[Any, Rule]:
-    """The rules of one module."""
-    rules: Mapping[Any, Rule] = family.RULES
-    return rules
-
-
-def make_call(node: fx.Node, trace: Trace, known: Mapping[str, Any], sink: Sink) -> Call:
-    """The arguments by the names of the op's schema."""
-    schema = [] if node.target is operator.getitem else node.target._schema.arguments  # type: ignore[union-attr]
-    places = {a.name: i if i < len(node.args) else a.name for i, a in enumerate(schema)}
-    places = {n: p for n, p in places.items() if isinstance(p, int) or p in node.kwargs}
-    given = {n: node.args[p] if isinstance(p, int) else node.kwargs[p] for n, p in places.items()}
-    arguments = {a.name: given.get(a.name, a.default_value) for a in schema}
-    return Call(node=node, arguments=arguments, places=places, trace=trace, known=known, sink=sink)
 
 
 def check_labels(labels: Any, value: Any) -> None:

@@ -163,7 +163,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
 
 FAULTS = {
     "space": "a trial that keeps no channel of a group is taken for a contradiction, so the group is locked",
-    "constants": "the record has no shape for tensors that the code makes from numbers",
 }
 
 

@@ -52,6 +52,12 @@ def test_positions_stand_where_numpy_puts_them(
     check(Study(function, x=x, i=IJ, j=torch.tensor([1, 2])), free, locked)
 
 
+def test_separated_positions_stand_first() -> None:
+    (x,) = randoms((3, 4, 5, 6))
+    study = Study(lambda x, i, j: x[:, i, :, j], x=x, i=IJ, j=torch.tensor([1, 2]))
+    check(study, {"i.0 j.0 out.0": 2, "x.0 out.1": 3, "x.2 out.2": 5}, {"x.1", "x.3"})
+
+
 MASK = torch.tensor([[True, False, True, True], [False, True, False, False], [True, True, False, True]])
 
 

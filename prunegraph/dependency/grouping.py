@@ -43,7 +43,7 @@ def group_channels(space: LabelSpace) -> Grouping:
     stays = np.zeros(space.count, bool)
     for item in space.locked:
         stays[components[item.atoms]] = True
-    families = list(_families(space, components, stays))
+    families = list(_families(tabulate(space, components, stays)))
     prunable = [f for f in families if not stays[f.components[0]] and len(f.components) > 1]
     channel_of_component = np.full(space.count, -1, np.int64)
     groups: list[ChannelGroup] = []
@@ -57,35 +57,72 @@ def group_channels(space: LabelSpace) -> Grouping:
     return Grouping(groups=tuple(groups), locked=tuple(locked), channel_of=channel_of_component[components])
 
 
-def _families(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> Iterator[_Family]:
-    """Sorts every (component, tensor dimension, index) and gathers components with the same signature."""
-    dims = [
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ComponentTable:
+    """Which indices of which tensor dimensions each component touches; rows are sorted by component.
+
+    Attributes:
+        dims: the labelled tensor dimensions: name, dimension, atoms.
+        number: for each row its place in ``dims``.
+        index: for each row the index along that dimension.
+        ids: the components, ascending.
+        starts: for each component its first row.
+        lengths: for each component the number of its rows.
+        first: for each component the place of its first index in the order of the network's tensors.
+        family: for each component the number of the set of components that touch the same dimensions equally often.
+    """
+
+    dims: tuple[tuple[str, int, Atoms], ...]
+    number: Atoms
+    index: Atoms
+    ids: Atoms
+    starts: Atoms
+    lengths: Atoms
+    first: Atoms
+    family: Atoms
+
+
+def tabulate(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> ComponentTable:
+    """Sorts every (component, tensor dimension, index); components that stay form families of their own."""
+    dims = tuple(
         (spec.name, dim, atoms)
         for spec in space.trace.tensors.values()
         if spec.name not in space.trace.unused
         for dim, atoms in enumerate(space.tensor_labels[spec.name])
         if atoms is not None
-    ]
-    if not dims:
-        return
-    component = components[np.concatenate([atoms for _, _, atoms in dims])]
+    )
+    empty = np.empty(0, np.int64)
+    component = components[np.concatenate([empty, *(atoms for _, _, atoms in dims)])]
     number = np.repeat(np.arange(len(dims)), [len(atoms) for _, _, atoms in dims])
-    index = np.concatenate([np.arange(len(atoms)) for _, _, atoms in dims])
+    index = np.concatenate([empty, *(np.arange(len(atoms)) for _, _, atoms in dims)])
     order = np.lexsort((index, number, component))
     ids, starts, lengths = np.unique(component[order], return_index=True, return_counts=True)
-    signature = _signatures(number[order], starts, len(dims))
-    first = np.minimum.reduceat(order, starts)
-    keys = np.stack([signature, stays[ids].astype(np.uint64)])
-    _, family = np.unique(keys, axis=1, return_inverse=True)
-    by_family = np.lexsort((first, family.reshape(-1)))
-    parts = np.split(by_family, np.flatnonzero(np.diff(family.reshape(-1)[by_family])) + 1)
-    for part in sorted(parts, key=lambda part: first[part[0]]):
-        rows = order[starts[part][:, None] + np.arange(lengths[part[0]])]
-        yield _Family(members=_members(dims, number[rows], index[rows]), components=ids[part])
+    keys = np.stack([_signatures(number[order], starts, len(dims)), stays[ids].astype(np.uint64)])
+    return ComponentTable(
+        dims=dims,
+        number=number[order],
+        index=index[order],
+        ids=ids,
+        starts=starts,
+        lengths=lengths,
+        first=np.minimum.reduceat(order, starts) if len(ids) else empty,
+        family=np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1),
+    )
+
+
+def _families(table: ComponentTable) -> Iterator[_Family]:
+    """Gathers the components of each family, in the order of the network's tensors."""
+    by_family = np.lexsort((table.first, table.family))
+    parts = np.split(by_family, np.flatnonzero(np.diff(table.family[by_family])) + 1) if len(by_family) else []
+    for part in sorted(parts, key=lambda part: int(table.first[part[0]])):
+        rows = table.starts[part][:, None] + np.arange(table.lengths[part[0]])
+        yield _Family(members=_members(table.dims, table.number[rows], table.index[rows]), components=table.ids[part])
 
 
 def _signatures(number: Atoms, starts: Atoms, count: int) -> NDArray[np.uint64]:
     """A hash of which dimensions each component touches, and how often: a sum of 64-bit random numbers."""
+    if not len(starts):
+        return np.empty(0, np.uint64)
     random = np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64)
     return np.asarray(np.add.reduceat(random[number], starts), np.uint64)
 

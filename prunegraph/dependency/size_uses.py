@@ -5,15 +5,16 @@ of kept channels `solve` finds the attribute values. `settle` makes sure, before
 will be such values: uses of one attribute are coupled, and what still contradicts is locked.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunegraph.dependency.grouping import tabulate
 from prunegraph.dependency.label_space import LabelSpace, SizeUse
 from prunegraph.ir.channels import Lock
-from prunegraph.ir.sizes import Attribute, Leaf, Number, ShapeOf, attributes, evaluate, invert, leaves
+from prunegraph.ir.sizes import Attribute, Expression, Leaf, Number, ShapeOf, attributes, evaluate, invert, leaves
 from prunegraph.rules.base import Atoms, Labels
 
 _TRIALS = 3
@@ -93,7 +94,7 @@ def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     locking them where their lengths differ.
     """
     space.uses.extend(_comparisons(space, labels))
-    _couple_equal_expressions(space)
+    _couple_equal_expressions(space, labels)
     generator = np.random.default_rng(_SEED)
     passed = 0
     while passed < _TRIALS:
@@ -109,8 +110,7 @@ def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArr
     """Solves the uses where ``kept`` tells for each atom whether it stays."""
 
     def size_of(leaf: ShapeOf) -> int:
-        known = labels.get(leaf.node)
-        atoms = known[leaf.dim] if known is not None else None
+        atoms = _atoms_of(leaf, labels)
         return leaf.value if atoms is None else int(kept[atoms].sum())
 
     return solve(uses, lambda use: use.size if use.atoms is None else int(kept[use.atoms].sum()), size_of)
@@ -129,26 +129,31 @@ def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUs
     return found
 
 
-def _couple_equal_expressions(space: LabelSpace) -> None:
-    """Dimensions that are given the same size by the same attribute come and go together."""
-    first: dict[Attribute, Atoms] = {}
+def _couple_equal_expressions(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
+    """Dimensions that are given the same size by the same expression come and go together, or stay together."""
+    components = space.components()
+    first: dict[Expression, Atoms | None] = {}
     for use in space.uses:
-        if isinstance(use.expression, Attribute) and use.atoms is not None:
-            atoms = first.setdefault(use.expression, use.atoms)
-            if len(atoms) == len(use.atoms):
-                space.unite(atoms, use.atoms)
+        known = _atoms_of(use.expression, labels) if isinstance(use.expression, ShapeOf) else use.atoms
+        atoms = first.setdefault(use.expression, known)
+        if atoms is None or use.atoms is None:
+            _lock(space, use, (atoms, use.atoms))
+        elif (np.sort(components[atoms]) != np.sort(components[use.atoms])).any():
+            space.unite(atoms, use.atoms)
 
 
 def _random_choice(space: LabelSpace, components: Atoms, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Keeps each coupled set at random, with a rate of its own for each tensor dimension, and what is locked."""
-    rate = np.full(space.count, 0.5)
-    for labels in space.tensor_labels.values():
-        for atoms in labels:
-            if atoms is not None:
-                rate[components[atoms]] = generator.uniform(0.2, 0.8)
-    stays = generator.random(space.count) < rate
-    for locked in space.locked:
-        stays[components[locked.atoms]] = True
+    """A choice as a plan may make it: of each family of coupled sets some stay, at least one; what is locked stays."""
+    locked = np.zeros(space.count, bool)
+    for item in space.locked:
+        locked[components[item.atoms]] = True
+    table = tabulate(space, components, locked)
+    draw = generator.random(len(table.ids))
+    rate = generator.uniform(0.2, 0.8, len(table.ids))[table.family]
+    greatest = np.full(len(table.ids), -1.0)
+    np.maximum.at(greatest, table.family, draw)
+    stays = np.ones(space.count, bool)
+    stays[table.ids] = locked[table.ids] | (draw > rate) | (draw == greatest[table.family])
     return np.asarray(stays[components])
 
 
@@ -163,16 +168,23 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
     if mended:
         return
     for involved in (use, *conflict.fixed_by):
-        text = f"the size {use.size} computed in the code cannot follow: {_names(involved)}"
-        lock = Lock(reason=text, op=involved.op, site=involved.site)
-        for atoms in (involved.atoms, *_read_shapes(involved, labels)):
-            if atoms is not None:
-                space.lock_at(atoms, lock)
+        _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
+
+
+def _lock(space: LabelSpace, use: SizeUse, all_atoms: Iterable[Atoms | None]) -> None:
+    text = f"the size {use.size} computed in the code cannot follow: {_names(use)}"
+    for atoms in all_atoms:
+        if atoms is not None:
+            space.lock_at(atoms, Lock(reason=text, op=use.op, site=use.site))
 
 
 def _read_shapes(use: SizeUse, labels: Mapping[str, Labels]) -> list[Atoms | None]:
-    shapes = [leaf for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)]
-    return [labels[leaf.node][leaf.dim] for leaf in shapes if labels.get(leaf.node) is not None]
+    return [_atoms_of(leaf, labels) for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)]
+
+
+def _atoms_of(leaf: ShapeOf, labels: Mapping[str, Labels]) -> Atoms | None:
+    known = labels.get(leaf.node)
+    return None if known is None else known[leaf.dim]
 
 
 def _names(use: SizeUse) -> str:

@@ -161,15 +161,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
 }
 
 
-FAULTS = {
-    "space": "a trial that keeps no channel of a group is taken for a contradiction, so the group is locked",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.xfail(reason=FAULTS[n])) if n in FAULTS else n for n in NETWORKS],
-)
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_pruned_networks_equal_their_masked_programs(name: str) -> None:
     build, widths = NETWORKS[name]

@@ -1,0 +1,605 @@
+"""Small networks of one topology each, with the channel groups that follow from their code, derived by hand.
+
+The tests of later stages walk through the same networks.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+Indices = Callable[[int], Iterable[int]]
+
+
+def at(*offsets: int) -> Indices:
+    """Channel c owns index c + offset for each offset: blocks one after the other."""
+    return lambda c: [c + offset for offset in offsets]
+
+
+def run(length: int) -> Indices:
+    """Channel c owns ``length`` neighbouring indices."""
+    return lambda c: range(c * length, (c + 1) * length)
+
+
+@dataclass(frozen=True)
+class Group:
+    """``width`` channels; channel c owns index c of the ``plain`` members and the given ones of the others."""
+
+    width: int
+    plain: str
+    others: Mapping[str, Indices] = field(default_factory=dict)
+
+    def channels(self) -> frozenset[frozenset[tuple[str, int]]]:
+        members = dict.fromkeys(self.plain.split(), at(0)) | dict(self.others)
+        return frozenset(
+            frozenset((member, index) for member, indices in members.items() for index in indices(c))
+            for c in range(self.width)
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    groups: tuple[Group, ...]
+
+    def example(self) -> tuple[nn.Module, Tensor]:
+        """The network with random weights and buffers, in float64 and eval mode, and an input for it."""
+        torch.manual_seed(0)
+        model = self.build().double().eval()
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand_like(buffer) + (0.5 if "var" in name else 0.0))
+        generator = torch.Generator().manual_seed(1)
+        if self.shape == TOKENS:
+            return model, torch.randint(10, TOKENS, generator=generator)
+        return model, torch.randn(self.shape, generator=generator, dtype=torch.float64)
+
+
+SIGNAL = (2, 1, 16)
+FRAMES = (2, 5, 3)
+TOKENS = (2, 5)
+PICTURE = (1, 1, 8, 8)
+
+
+class Chain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.act, self.b = nn.Conv1d(1, 6, 3), nn.BatchNorm1d(6), nn.PReLU(6), nn.Conv1d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.act(self.norm(self.a(x))))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.into, self.out = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 4, 1), nn.Conv1d(4, 6, 3, padding=1)
+        self.b = nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(x + self.out(self.into(x).relu()))
+
+
+class Cat(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv1d(1, 4, 1), nn.Conv1d(1, 6, 1), nn.Conv1d(10, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.cat([self.a(x), self.b(x)], dim=1).tanh())
+
+
+class Split(nn.Module):
+    """The sizes of the parts are attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = 4, 6
+        self.a = nn.Conv1d(1, self.left + self.right, 1)
+        self.b, self.c, self.d = nn.Conv1d(4, 3, 1), nn.Conv1d(6, 3, 1), nn.Conv1d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.a(x).split([self.left, self.right], dim=1)
+        return self.d((self.b(left) + self.c(right)).relu())
+
+
+class Chunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.a(x).chunk(2, dim=1)
+        return self.b(value.tanh() * gate.sigmoid())
+
+
+class Glu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.glu(self.a(x), dim=1))
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 12, 3, groups=2), nn.Conv1d(12, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x)).relu())
+
+
+class Depthwise(nn.Module):
+    """Depthwise with one and with two outputs for each input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 4, 1), nn.Conv1d(4, 4, 3, groups=4)
+        self.c, self.d = nn.Conv1d(4, 8, 3, groups=4), nn.Conv1d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.d(self.c(self.b(self.a(x)).relu()).relu())
+
+
+class Transposed(nn.Module):
+    """Transposed convolutions: dense, grouped and depthwise; their weights are (in, out per group, taps)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv1d(1, 6, 1)
+        self.b = nn.ConvTranspose1d(6, 8, 4, stride=2)
+        self.c = nn.ConvTranspose1d(8, 12, 4, stride=2, groups=2)
+        self.d = nn.ConvTranspose1d(12, 12, 4, stride=2, groups=12)
+        self.e = nn.Conv1d(12, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.a, self.b, self.c, self.d):
+            x = layer(x).relu()
+        return self.e(x)
+
+
+class PixelShuffle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 16, 3), nn.Conv2d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.pixel_shuffle(self.a(x), 2))
+
+
+class Heads(nn.Module):
+    """Attention written out; head count and head width are attributes, and heads stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 2, 4
+        self.qkv, self.out = nn.Linear(3, 24), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, time, 3, self.heads, self.width).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (q @ k.transpose(-1, -2) / self.width**0.5).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(batch, time, self.heads * self.width))
+
+
+class Flatten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv1d(1, 4, 1), nn.Linear(64, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).relu().flatten(1)).relu())
+
+
+class Shared(nn.Module):
+    """One block, applied three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.block, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 6, 3, padding=1), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        for _ in range(3):
+            x = self.block(x).tanh()
+        return self.b(x)
+
+
+class Tied(nn.Module):
+    """The last layer reads the embedding's table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a, self.b = nn.Embedding(10, 6), nn.Linear(6, 8), nn.Linear(8, 6)
+        self.last = nn.Linear(6, 10)
+        self.last.weight = self.table.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.last(self.b(self.a(self.table(tokens)).relu()))
+
+
+class Recurrent(nn.Module):
+    """Stacked, bidirectional and projected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 5, num_layers=2, bidirectional=True, proj_size=4, batch_first=True)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0])
+
+
+class Gated(nn.Module):
+    """A GRU between two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.rnn, self.out = nn.Linear(3, 4), nn.GRU(4, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(self.a(x))[0])
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.attention, self.out = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, batch_first=True), None
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.out(self.attention(x, x, x, need_weights=False)[0])
+
+
+class ChannelsLast(nn.Module):
+    """Convolution, then layer norm and linear layers on the transposed value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b, self.c = nn.Conv1d(1, 6, 1), nn.LayerNorm(6), nn.Linear(6, 5), nn.Conv1d(5, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.norm(self.a(x).transpose(1, 2))).transpose(1, 2))
+
+
+class Excite(nn.Module):
+    """Channels are scaled by a bottleneck of their own means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.down, self.up, self.b = nn.Conv1d(1, 6, 1), nn.Linear(6, 3), nn.Linear(3, 6), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        scale = self.up(self.down(x.mean(dim=-1)).relu()).sigmoid()
+        return self.b(x * scale[:, :, None])
+
+
+class GroupNormed(nn.Module):
+    """Statistics over halves of the channels: a channel leaves both halves at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv1d(1, 8, 1), nn.GroupNorm(2, 8), nn.Conv1d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.norm(self.a(x)).relu())
+
+
+class GlobalNorm(nn.Module):
+    """Global layer norm, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+        self.gain, self.shift = nn.Parameter(torch.rand(1, 6, 1)), nn.Parameter(torch.rand(1, 6, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        mean = x.mean(dim=(1, 2), keepdim=True)
+        var = ((x - mean) ** 2).mean(dim=(1, 2), keepdim=True)
+        return self.b(self.gain * (x - mean) / (var + 1e-8).sqrt() + self.shift)
+
+
+class Normed(nn.Module):
+    """Weight norm by parametrization: the weight is made of two tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = weight_norm(nn.Conv1d(1, 6, 3)), weight_norm(nn.Conv1d(6, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu())
+
+
+class UNet(nn.Module):
+    """A skip connection joins by cat; the way down and the way up have widths of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.down = nn.Conv1d(1, 4, 3, padding=1), nn.Conv1d(4, 6, 4, stride=2, padding=1)
+        self.up, self.b = nn.ConvTranspose1d(6, 5, 4, stride=2, padding=1), nn.Conv1d(9, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.a(x)
+        return self.b(torch.cat([self.up(self.down(skip).relu()), skip], dim=1))
+
+
+class DualPath(nn.Module):
+    """Along chunks, then across them; sizes come from the shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+        self.within, self.across = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        batch, channels, time = x.shape
+        y = x.view(batch, channels, 4, time // 4).permute(0, 2, 3, 1).reshape(batch * 4, -1, channels)
+        y = self.within(y).view(batch, 4, -1, channels).transpose(1, 2)
+        y = self.across(y.reshape(-1, 4, channels)).tanh()
+        return self.b(y.view(batch, -1, 4, channels).permute(0, 3, 2, 1).reshape(batch, channels, time))
+
+
+class Masking(nn.Module):
+    """Masks for two speakers on the encoded mixture, as separators make them; the width is an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speakers, self.width = 2, 6
+        self.encoder, self.masks = nn.Conv1d(1, 6, 4, stride=2), nn.Conv1d(6, 12, 1)
+        self.decoder = nn.ConvTranspose1d(6, 1, 4, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        coded = self.encoder(x).relu()
+        masks = self.masks(coded).view(-1, self.speakers, self.width, coded.shape[-1]).sigmoid()
+        sources = (masks * coded[:, None]).flatten(0, 1)
+        return self.decoder(sources).view(-1, self.speakers, x.shape[-1])
+
+
+_GATES = at(0, 5, 10, 15)
+_CELLS = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
+_GATED = [f"rnn.{kind}{cell}[0]" for cell in _CELLS for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+CASES: Mapping[str, Case] = MappingProxyType(
+    {
+        "chain": Case(
+            Chain,
+            SIGNAL,
+            (
+                Group(
+                    6,
+                    "a.weight[0] a.bias[0] norm.weight[0] norm.bias[0] norm.running_mean[0] norm.running_var[0] "
+                    "act.weight[0] b.weight[1]",
+                ),
+            ),
+        ),
+        "residual": Case(
+            Residual,
+            SIGNAL,
+            (
+                Group(6, "a.weight[0] a.bias[0] into.weight[1] out.weight[0] out.bias[0] b.weight[1]"),
+                Group(4, "into.weight[0] into.bias[0] out.weight[1]"),
+            ),
+        ),
+        "cat": Case(
+            Cat,
+            SIGNAL,
+            (
+                Group(4, "a.weight[0] a.bias[0] c.weight[1]"),
+                Group(6, "b.weight[0] b.bias[0]", {"c.weight[1]": at(4)}),
+            ),
+        ),
+        "split": Case(
+            Split,
+            SIGNAL,
+            (
+                Group(4, "a.weight[0] a.bias[0] b.weight[1]"),
+                Group(6, "c.weight[1]", {"a.weight[0]": at(4), "a.bias[0]": at(4)}),
+                Group(3, "b.weight[0] b.bias[0] c.weight[0] c.bias[0] d.weight[1]"),
+            ),
+        ),
+        "chunk": Case(Chunk, SIGNAL, (Group(4, "b.weight[1]", {"a.weight[0]": at(0, 4), "a.bias[0]": at(0, 4)}),)),
+        "glu": Case(Glu, SIGNAL, (Group(4, "b.weight[1]", {"a.weight[0]": at(0, 4), "a.bias[0]": at(0, 4)}),)),
+        "grouped": Case(
+            Grouped,
+            SIGNAL,
+            (
+                Group(4, "b.weight[1]", {"a.weight[0]": at(0, 4), "a.bias[0]": at(0, 4)}),
+                Group(6, "", {"b.weight[0]": at(0, 6), "b.bias[0]": at(0, 6), "c.weight[1]": at(0, 6)}),
+            ),
+        ),
+        "depthwise": Case(
+            Depthwise,
+            SIGNAL,
+            (
+                Group(
+                    4,
+                    "a.weight[0] a.bias[0] b.weight[0] b.bias[0]",
+                    {"c.weight[0]": run(2), "c.bias[0]": run(2), "d.weight[1]": run(2)},
+                ),
+            ),
+        ),
+        "transposed": Case(
+            Transposed,
+            SIGNAL,
+            (
+                Group(6, "a.weight[0] a.bias[0] b.weight[0]"),
+                Group(4, "", {"b.weight[1]": at(0, 4), "b.bias[0]": at(0, 4), "c.weight[0]": at(0, 4)}),
+                Group(
+                    6,
+                    "c.weight[1]",
+                    {name: at(0, 6) for name in ("c.bias[0]", "d.weight[0]", "d.bias[0]", "e.weight[1]")},
+                ),
+            ),
+        ),
+        "pixel shuffle": Case(
+            PixelShuffle, PICTURE, (Group(4, "b.weight[1]", {"a.weight[0]": run(4), "a.bias[0]": run(4)}),)
+        ),
+        "heads": Case(
+            Heads,
+            FRAMES,
+            (
+                Group(
+                    4,
+                    "",
+                    {"qkv.weight[0]": at(0, 4, 8, 12, 16, 20), "qkv.bias[0]": at(0, 4, 8, 12, 16, 20)}
+                    | {"out.weight[1]": at(0, 4)},
+                ),
+            ),
+        ),
+        "flatten": Case(
+            Flatten,
+            SIGNAL,
+            (
+                Group(4, "a.weight[0] a.bias[0]", {"b.weight[1]": run(16)}),
+                Group(5, "b.weight[0] b.bias[0] c.weight[1]"),
+            ),
+        ),
+        "shared": Case(
+            Shared,
+            SIGNAL,
+            (Group(6, "a.weight[0] a.bias[0] block.weight[0] block.weight[1] block.bias[0] b.weight[1]"),),
+        ),
+        "tied": Case(
+            Tied,
+            TOKENS,
+            (
+                Group(6, "table.weight[1] a.weight[1] b.weight[0] b.bias[0]"),
+                Group(8, "a.weight[0] a.bias[0] b.weight[1]"),
+            ),
+        ),
+        "recurrent": Case(
+            Recurrent,
+            FRAMES,
+            (
+                Group(5, " ".join(f"rnn.weight_hr{cell}[1]" for cell in _CELLS), dict.fromkeys(_GATED, _GATES)),
+                Group(
+                    4,
+                    " ".join(f"rnn.weight_hr{cell}[0] rnn.weight_hh{cell}[1]" for cell in _CELLS),
+                    dict.fromkeys(("rnn.weight_ih_l1[1]", "rnn.weight_ih_l1_reverse[1]", "out.weight[1]"), at(0, 4)),
+                ),
+            ),
+        ),
+        "gated": Case(
+            Gated,
+            FRAMES,
+            (
+                Group(4, "a.weight[0] a.bias[0] rnn.weight_ih_l0[1]"),
+                Group(
+                    5,
+                    "rnn.weight_hh_l0[1] out.weight[1]",
+                    {f"rnn.{name}_l0[0]": at(0, 5, 10) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+                ),
+            ),
+        ),
+        "attention": Case(
+            Attention,
+            FRAMES,
+            (
+                Group(8, "a.weight[0] a.bias[0] attention.in_proj_weight[1]"),
+                Group(8, "attention.out_proj.weight[0] attention.out_proj.bias[0] out.weight[1]"),
+                Group(
+                    4,
+                    "",
+                    {
+                        "attention.in_proj_weight[0]": at(0, 4, 8, 12),
+                        "attention.in_proj_bias[0]": at(0, 4, 8, 12),
+                    },
+                ),
+                Group(
+                    4,
+                    "",
+                    {
+                        "attention.in_proj_weight[0]": at(16, 20),
+                        "attention.in_proj_bias[0]": at(16, 20),
+                        "attention.out_proj.weight[1]": at(0, 4),
+                    },
+                ),
+            ),
+        ),
+        "channels last": Case(
+            ChannelsLast,
+            SIGNAL,
+            (
+                Group(6, "a.weight[0] a.bias[0] norm.weight[0] norm.bias[0] b.weight[1]"),
+                Group(5, "b.weight[0] b.bias[0] c.weight[1]"),
+            ),
+        ),
+        "excite": Case(
+            Excite,
+            SIGNAL,
+            (
+                Group(6, "a.weight[0] a.bias[0] down.weight[1] up.weight[0] up.bias[0] b.weight[1]"),
+                Group(3, "down.weight[0] down.bias[0] up.weight[1]"),
+            ),
+        ),
+        "group norm": Case(
+            GroupNormed,
+            SIGNAL,
+            (
+                Group(
+                    4,
+                    "",
+                    {
+                        name: at(0, 4)
+                        for name in ("a.weight[0]", "a.bias[0]", "norm.weight[0]", "norm.bias[0]", "b.weight[1]")
+                    },
+                ),
+            ),
+        ),
+        "global norm": Case(GlobalNorm, SIGNAL, (Group(6, "a.weight[0] a.bias[0] gain[1] shift[1] b.weight[1]"),)),
+        "weight norm": Case(
+            Normed,
+            SIGNAL,
+            (
+                Group(
+                    6,
+                    "a.parametrizations.weight.original0[0] a.parametrizations.weight.original1[0] a.bias[0] "
+                    "b.parametrizations.weight.original1[1]",
+                ),
+            ),
+        ),
+        "u-net": Case(
+            UNet,
+            SIGNAL,
+            (
+                Group(4, "a.weight[0] a.bias[0] down.weight[1]", {"b.weight[1]": at(5)}),
+                Group(6, "down.weight[0] down.bias[0] up.weight[0]"),
+                Group(5, "up.weight[1] up.bias[0] b.weight[1]"),
+            ),
+        ),
+        "dual path": Case(
+            DualPath,
+            SIGNAL,
+            (
+                Group(
+                    6,
+                    "a.weight[0] a.bias[0] within.weight[0] within.weight[1] within.bias[0] across.weight[0] "
+                    "across.weight[1] across.bias[0] b.weight[1]",
+                ),
+            ),
+        ),
+        "masking": Case(
+            Masking,
+            SIGNAL,
+            (
+                Group(
+                    6,
+                    "encoder.weight[0] encoder.bias[0] masks.weight[1] decoder.weight[0]",
+                    {"masks.weight[0]": at(0, 6), "masks.bias[0]": at(0, 6)},
+                ),
+            ),
+        ),
+    }
+)

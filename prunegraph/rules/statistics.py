@@ -67,7 +67,8 @@ def blend(x: Tensor, neutral: Any, weights: Tensor) -> Tensor:
     if not (x.is_floating_point() or x.is_complex()):
         return torch.where(weights > 0, x, neutral)
     weights = weights.to(x.dtype.to_real() if x.is_complex() else x.dtype)
-    return x * weights + neutral * (1 - weights)
+    blended: Tensor = x * weights + neutral * (1 - weights)
+    return blended
 
 
 def weighted_mean(x: Tensor, weights: Tensor, dims: Sequence[int]) -> Tensor:

@@ -3,7 +3,8 @@
 Hidden unit j owns row j of every gate block of ``weight_ih``, ``weight_hh`` and the biases, and column j of what reads
 it: ``weight_hh``, and ``weight_ih`` of the next layer. torch gives all layers and both directions of one module the
 same width, so they share one set of units. With a projection the *cell width* (gates, cell state, columns of
-``weight_hr``) and the *output width* (rows of ``weight_hr``, columns of ``weight_hh``, outputs) are two sets of units.
+``weight_hr``) and the *output width* (rows of ``weight_hr``, columns of ``weight_hh``, outputs) are two sets of units,
+each unit of the output going with one of the cell, since the output must stay the narrower one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ aten = torch.ops.aten
 
 _TIME = "a recurrence runs along this dimension"
 _INPUT = "takes a fixed number of input features"
+_NARROWER = "a projection must be narrower than the cell"
 _PACKED = "packing a sequence sorts places in time and batch"
 
 
@@ -110,10 +112,19 @@ def _couple_units(call: Call, gates: int, cells: Sequence[_Cell]) -> _Widths:
     if not projections:
         width = _all_matched(call, [*units, *recurrent])
         return _Widths(cell=width, output=width)
-    return _Widths(
-        cell=_all_matched(call, [*units, *(columns for _, columns in projections)]),
-        output=_all_matched(call, [*recurrent, *(rows for rows, _ in projections)]),
-    )
+    cell = _all_matched(call, [*units, *(columns for _, columns in projections)])
+    output = _all_matched(call, [*recurrent, *(rows for rows, _ in projections)])
+    _keep_wider(call, cell, output)
+    return _Widths(cell=cell, output=output)
+
+
+def _keep_wider(call: Call, cell: Atoms | None, output: Atoms | None) -> None:
+    """Torch takes a projection for none where it does not narrow, so one unit of the cell must be without partner."""
+    if cell is None:
+        return
+    partners, rest = np.split(cell, [1 if output is None else len(output)])
+    call.match(partners, output, _NARROWER)
+    call.lock(rest[:1], _NARROWER)
 
 
 def _units(call: Call, rows: Atoms | None, gates: int) -> Atoms | None:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+
+from prunegraph import DependencyGraph, PruningPlan
 
 Indices = Callable[[int], Iterable[int]]
 
@@ -227,12 +230,12 @@ class Tied(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Stacked, bidirectional and projected."""
+    """Stacked, bidirectional and projected from 7 units to 3, of which there must always be fewer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rnn = nn.LSTM(3, 5, num_layers=2, bidirectional=True, proj_size=4, batch_first=True)
-        self.out = nn.Linear(8, 2)
+        self.rnn = nn.LSTM(3, 7, num_layers=2, bidirectional=True, proj_size=3, batch_first=True)
+        self.out = nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.rnn(x)[0])
@@ -252,7 +255,7 @@ class Gated(nn.Module):
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.attention, self.out = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, batch_first=True), None
+        self.a, self.attention = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, batch_first=True)
         self.out = nn.Linear(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -367,7 +370,6 @@ class Masking(nn.Module):
         return self.decoder(sources).view(-1, self.speakers, x.shape[-1])
 
 
-_GATES = at(0, 5, 10, 15)
 _CELLS = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
 _GATED = [f"rnn.{kind}{cell}[0]" for cell in _CELLS for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
@@ -483,11 +485,17 @@ CASES: Mapping[str, Case] = MappingProxyType(
             Recurrent,
             FRAMES,
             (
-                Group(5, " ".join(f"rnn.weight_hr{cell}[1]" for cell in _CELLS), dict.fromkeys(_GATED, _GATES)),
                 Group(
-                    4,
-                    " ".join(f"rnn.weight_hr{cell}[0] rnn.weight_hh{cell}[1]" for cell in _CELLS),
-                    dict.fromkeys(("rnn.weight_ih_l1[1]", "rnn.weight_ih_l1_reverse[1]", "out.weight[1]"), at(0, 4)),
+                    3,
+                    " ".join(f"rnn.weight_hr{c}[0] rnn.weight_hr{c}[1] rnn.weight_hh{c}[1]" for c in _CELLS),
+                    dict.fromkeys(_GATED, at(0, 7, 14, 21))
+                    | dict.fromkeys(("rnn.weight_ih_l1[1]", "rnn.weight_ih_l1_reverse[1]", "out.weight[1]"), at(0, 3)),
+                ),
+                Group(
+                    3,
+                    "",
+                    dict.fromkeys(_GATED, at(4, 11, 18, 25))
+                    | dict.fromkeys([f"rnn.weight_hr{c}[1]" for c in _CELLS], at(4)),
                 ),
             ),
         ),
@@ -603,3 +611,11 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
     }
 )
+
+
+def random_plan(graph: DependencyGraph, seed: int) -> PruningPlan:
+    """Each group keeps a random half of its channels, at least one."""
+    generator = np.random.default_rng(seed)
+    return graph.plan(
+        {g.name: generator.choice(g.width, max(1, g.width // 2), replace=False).tolist() for g in graph.groups}
+    )

@@ -144,7 +144,7 @@ class Constants(nn.Module):
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "lstm": (lambda: Recurrent(nn.LSTM), [8]),
     "lstm-deep": (lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True), [8]),
-    "lstm-projected": (lambda: Recurrent(nn.LSTM, num_layers=2, proj_size=5, bidirectional=True), [5, 8]),
+    "lstm-projected": (lambda: Recurrent(nn.LSTM, num_layers=2, proj_size=5, bidirectional=True), [2, 5]),
     "gru": (lambda: Recurrent(nn.GRU, num_layers=2, bidirectional=True, bias=False), [8]),
     "rnn": (lambda: Recurrent(nn.RNN, nonlinearity="relu"), [8]),
     "states": (States, [8]),

@@ -44,8 +44,9 @@ class MaskedProgram(nn.Module):
             **kwargs: the network's keyword arguments.
 
         Raises:
-            InputError: an input has another shape than the example that the graph was recorded with.
+            InputError: a mask fits no group, or an input has another shape than the example of the record.
         """
+        self._check(masks)
         inputs = Nested.of((args, kwargs)).tensors
         shapes = [tuple(tensor.shape) for tensor in inputs]
         if shapes != self._input_shapes:
@@ -61,6 +62,14 @@ class MaskedProgram(nn.Module):
         pairs = zip(self._tensors, self._is_parameter, strict=True)
         tensors = [tensor if is_parameter else tensor.clone() for tensor, is_parameter in pairs]
         return [torch.cat([keep, keep.new_ones(1)]), *tensors, *(tensor.clone() for tensor in inputs)]
+
+    def _check(self, masks: Mapping[str, torch.Tensor]) -> None:
+        widths = {group.name: group.width for group in self._groups}
+        for name, mask in masks.items():
+            if name not in widths:
+                raise InputError(f"there is no channel group named {name!r}; see graph.groups")
+            if tuple(mask.shape) != (widths[name],):
+                raise InputError(f"group {name!r} has {widths[name]} channels, its mask has shape {tuple(mask.shape)}")
 
     def _keep(self, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
         reference = next((t for t in self._tensors if t.is_floating_point()), self._tensors[0])

@@ -164,15 +164,17 @@ class _NormalisedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         normalised, inverse, share, scale = ctx.saved_tensors
+        _, by_share, by_scale, by_offset, _ = ctx.needs_input_grad
         product = grad * normalised
         with torch.autocast(grad.device.type, enabled=False):
-            mean_slope, var_slope = (grad @ scale).unsqueeze(-1), (product @ scale).unsqueeze(-1)
+            of_mean, of_scale = (grad @ scale).unsqueeze(-1), (product @ scale).unsqueeze(-1)
+        grad_scale = product.sum(0) if by_scale else None
+        grad_offset = grad.sum(0) if by_offset else None
         grad_share = None
-        if ctx.needs_input_grad[1]:
-            grad_share = -(torch.addcmul(mean_slope, normalised, var_slope / 2).mul_(normalised)).sum(0)
-        lost = torch.addcmul(mean_slope, normalised, var_slope).mul_(share)
-        grad_x = lost.neg_().addcmul_(grad, scale).mul_(inverse)
-        return grad_x, grad_share, product.sum(0), grad.sum(0), None
+        if by_share:
+            grad_share = -torch.addcmul(of_mean, normalised, of_scale / 2).mul_(normalised).sum(0)
+        lost = torch.addcmul(of_mean, normalised, of_scale).mul_(share)
+        return lost.neg_().addcmul_(grad, scale).mul_(inverse), grad_share, grad_scale, grad_offset, None
 
 
 class RmsNorm(LayerNorm):

@@ -1,0 +1,1 @@
+"""Recorded speech and two-speaker mixtures: audio files, corpora, splits, mixtures."""

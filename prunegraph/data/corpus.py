@@ -1,0 +1,159 @@
+"""A corpus: clips of known people, from a folder of speakers or from decoded packages; filtering and splits."""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from prunegraph.data.audio import AUDIO_SUFFIXES, read_audio, trim
+from prunegraph.errors import DataError
+
+SHORTEST_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """A set of recordings of one person.
+
+    Attributes:
+        name: unique name of the set.
+        person: who speaks; one person may have several voices (languages).
+        family: recordings that share language and channel; a pair within a family is harder to separate.
+        credit: whom to name, and under which licence, where results are shown.
+    """
+
+    name: str
+    person: str
+    family: str
+    credit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """One utterance.
+
+    Attributes:
+        voice: whose it is.
+        name: file name, the same in each language for the same prompt.
+        samples: 16-bit samples, shape ``(time,)``.
+    """
+
+    voice: Voice
+    name: str
+    samples: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """Clips at one sample rate."""
+
+    sample_rate: int
+    clips: tuple[Clip, ...]
+
+    @cached_property
+    def people(self) -> tuple[str, ...]:
+        """Names of the people heard, sorted."""
+        return tuple(sorted({clip.voice.person for clip in self.clips}))
+
+    @cached_property
+    def credits(self) -> tuple[str, ...]:
+        """Whom to name where results are shown."""
+        return tuple(dict.fromkeys(clip.voice.credit for clip in self.clips if clip.voice.credit))
+
+    @property
+    def seconds(self) -> float:
+        """Total duration."""
+        return sum(clip.samples.size for clip in self.clips) / self.sample_rate
+
+    def where(self, keep: Callable[[Clip], bool]) -> "Corpus":
+        """The corpus of the clips for which ``keep`` is true."""
+        return replace(self, clips=tuple(clip for clip in self.clips if keep(clip)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """Parts of a corpus that share no utterance."""
+
+    train: Corpus
+    val: Corpus
+    test: Corpus
+
+
+def split_by_utterance(corpus: Corpus) -> Split:
+    """Every voice in every part; 80/10/10 % of the utterances by a hash of their file names.
+
+    The same prompt read by several voices falls into the same part, so that no text is shared either.
+    """
+    return Split(
+        train=corpus.where(lambda clip: _percentile(clip) < 80),
+        val=corpus.where(lambda clip: 80 <= _percentile(clip) < 90),
+        test=corpus.where(lambda clip: _percentile(clip) >= 90),
+    )
+
+
+def split_by_speaker(corpus: Corpus, test_people: Collection[str]) -> Split:
+    """Tests on people that are never heard in training; validates on 10 % of the training people's utterances.
+
+    Raises:
+        DataError: a name is nobody's in the corpus, or nobody is left to train on.
+    """
+    unknown = sorted(set(test_people) - set(corpus.people))
+    if unknown or set(test_people) >= set(corpus.people):
+        raise DataError(f"Cannot hold out {unknown or list(test_people)}: the corpus has {list(corpus.people)}.")
+    heard = corpus.where(lambda clip: clip.voice.person not in test_people)
+    return Split(
+        train=heard.where(lambda clip: _percentile(clip) < 90),
+        val=heard.where(lambda clip: _percentile(clip) >= 90),
+        test=corpus.where(lambda clip: clip.voice.person in test_people),
+    )
+
+
+def read_voice(voice: Voice, files: Iterable[Path], sample_rate: int) -> tuple[Clip, ...]:
+    """Decodes, resamples and trims the recordings of a voice; drops those shorter than half a second.
+
+    Raises:
+        DataError: a file is no audio, or nothing usable is left.
+    """
+    clips = []
+    for path in sorted(files):
+        samples = trim(read_audio(path, sample_rate), sample_rate)
+        if samples.size >= SHORTEST_SECONDS * sample_rate:
+            quantised = np.round(samples.clip(-1, 1) * (2**15 - 1)).astype(np.int16)
+            clips.append(Clip(voice=voice, name=path.stem, samples=quantised))
+    if not clips:
+        raise DataError(f"Voice {voice.name!r} has no clip of {SHORTEST_SECONDS} s or more that is not silent.")
+    return tuple(clips)
+
+
+def read_speaker_folder(folder: Path, sample_rate: int) -> Corpus:
+    """Reads a folder that has one sub-folder of audio files per speaker.
+
+    Args:
+        folder: ``folder/<speaker>/**/<utterance>.wav`` (or FLAC, Ogg, MP3, G.722); symbolic links are skipped.
+        sample_rate: rate of the corpus in Hz.
+
+    Raises:
+        DataError: fewer than two speakers, or a file that is no audio.
+    """
+    speakers = {path.name: _audio_files(path) for path in sorted(folder.glob("*/"))} if folder.is_dir() else {}
+    speakers = {name: files for name, files in speakers.items() if files}
+    if len(speakers) < 2:
+        raise DataError(
+            f"{folder} has {len(speakers)} speakers with audio, at least 2 are needed: "
+            "give a folder with one sub-folder of audio files per speaker."
+        )
+    voices = [(Voice(name=name, person=name, family=name), files) for name, files in speakers.items()]
+    clips = (clip for voice, files in voices for clip in read_voice(voice, files, sample_rate))
+    return Corpus(sample_rate=sample_rate, clips=tuple(clips))
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_symlink()]
+
+
+def _percentile(clip: Clip) -> int:
+    return int.from_bytes(hashlib.sha256(clip.name.encode()).digest()[:4]) % 100

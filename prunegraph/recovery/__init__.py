@@ -1,0 +1,1 @@
+"""Recovering the quality of a pruned separator: losses, fine-tuning, evaluation."""

@@ -1,0 +1,1 @@
+"""The demo: prune a two-speaker separator to half its MACs, recover it, listen."""

@@ -1,0 +1,5 @@
+"""Runs the demo: ``python -m benchmarks.demo``."""
+
+from benchmarks.demo.run import main
+
+main()

@@ -1,0 +1,204 @@
+"""Prunes the committed Conv-TasNet to half its MACs, verifies it, fine-tunes it for a minute and measures.
+
+Everything is heard on utterances that were never trained on; see ``benchmarks/train_separator.py`` for the training.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import soundfile
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import prunegraph
+from prunegraph.data.corpus import Corpus, Split, read_speaker_folder, split_by_utterance
+from prunegraph.data.debian import load_debian_corpus
+from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings, kinds_of_pairs
+from prunegraph.models.torchaudio_models import conv_tasnet
+from prunegraph.recovery.evaluation import Improvement, evaluate_by_family
+from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
+from prunegraph.recovery.losses import best_permutation, pairwise_si_sdr
+
+WEIGHTS = Path(__file__).with_name("conv_tasnet_8k.safetensors")
+SAMPLE_RATE = 8000
+MACS = 0.5
+EXAMPLE_SECONDS = 4
+TEST_SEED, TUNING_SEED = 1, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Contestant:
+    """One column of the table.
+
+    Attributes:
+        network: what is measured.
+        parameters: number of parameter elements.
+        macs_per_second: MACs per second of audio.
+        quality: kind of pair -> SI-SDRi on held-out utterances.
+    """
+
+    network: nn.Module
+    parameters: int
+    macs_per_second: float
+    quality: Mapping[str, Improvement]
+
+
+def load_separator(weights: Path) -> nn.Module:
+    """The trained separator in evaluation mode."""
+    settings = json.loads(weights.with_suffix(".json").read_text())
+    network = conv_tasnet(**settings["network"])
+    network.load_state_dict(load_file(weights))
+    return network.eval()
+
+
+def real_time_factors(
+    networks: Mapping[str, nn.Module], signal: Tensor, sample_rate: int, repeats: int
+) -> dict[str, float]:
+    """Median processing time per second of audio, warm, the networks taking turns so that none meets a quieter machine.
+
+    Args:
+        networks: name -> network in evaluation mode.
+        signal: mixture, shape ``(1, 1, time)``.
+        sample_rate: of the signal in Hz.
+        repeats: measured runs of each network.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    with torch.inference_mode():
+        for turn in range(repeats + 2):  # the first two warm up
+            for name, network in networks.items():
+                began = time.perf_counter()
+                network(signal)
+                if turn >= 2:
+                    seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) * sample_rate / signal.shape[-1] for name, times in seconds.items()}
+
+
+def write_examples(networks: Mapping[str, nn.Module], mixtures: Sequence[Mixture], folder: Path) -> int:
+    """Writes mixture, sources and each network's estimates, speakers in the order of the sources; counts the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    signals: dict[str, Tensor] = {}
+    for number, mixture in enumerate(mixtures, start=1):
+        signals[f"{number}_mixture"] = mixture.mixture
+        for speaker, source in enumerate(mixture.sources, start=1):
+            signals[f"{number}_source{speaker}"] = source
+        for name, network in networks.items():
+            for speaker, estimate in enumerate(_ordered(network, mixture), start=1):
+                signals[f"{number}_{name}_est{speaker}"] = estimate
+    for name, signal in signals.items():
+        loudest = max(1.0, float(signal.abs().max()))
+        soundfile.write(folder / f"{name}.wav", np.asarray(signal / loudest), SAMPLE_RATE)
+    return len(signals)
+
+
+def table(contestants: Mapping[str, Contestant], factors: Mapping[str, float]) -> Table:
+    """The one table of the demo."""
+    shown = Table(title="Two-speaker separation, 8 kHz, utterances never trained on")
+    shown.add_column("")
+    for name in contestants:
+        shown.add_column(name, justify="right")
+    shown.add_row("parameters", *(f"{item.parameters / 1e3:,.0f} k" for item in contestants.values()))
+    shown.add_row(
+        "MACs per second of audio", *(f"{item.macs_per_second / 1e6:,.1f} M" for item in contestants.values())
+    )
+    shown.add_row(f"real-time factor, {torch.get_num_threads()} thread(s)", *(f"{factors[n]:.4f}" for n in contestants))
+    for pairs in next(iter(contestants.values())).quality:
+        shown.add_row(f"SI-SDRi, {pairs} pairs", *(str(item.quality[pairs]) for item in contestants.values()))
+    return shown
+
+
+def run(split: Split, weights: Path, output: Path, *, mixtures: int, steps: int, say: Callable[[str], None]) -> Table:
+    """Prunes, verifies, fine-tunes, measures and writes the examples; returns the table."""
+    dense = load_separator(weights)
+    example = torch.randn(1, 1, EXAMPLE_SECONDS * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+    say(f"pruning to {MACS:.0%} of the MACs")
+    result = prunegraph.prune(dense, example, criterion="l1", budget=prunegraph.Budget(macs=MACS), seed=0)
+    say(
+        f"verified: {len(result.report.verification.checks)} checks, the pruned network differs from the exact masked "
+        f"program by {result.report.verification.difference:.1e}"
+    )
+    say(f"fine-tuning for {steps} steps")
+    tuning = MixtureSampler(split.train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
+    recovered = fine_tune(result.model, tuning, FineTuningSettings(steps=steps))
+    networks = {"dense": dense, "pruned": result.model, "recovered": recovered}
+    say(f"separating {mixtures} mixtures of each kind with each network")
+    costs = {"dense": result.report.dense, "pruned": result.report.pruned, "recovered": result.report.pruned}
+    contestants = {
+        name: Contestant(
+            network=network,
+            parameters=costs[name].parameters,
+            macs_per_second=costs[name].macs / EXAMPLE_SECONDS,
+            quality=evaluate_by_family(network, split.test, count=mixtures, seed=TEST_SEED),
+        )
+        for name, network in networks.items()
+    }
+    count = write_examples(networks, _examples(split.test), output)
+    say(f"{count} wav files (mixture, sources, estimates of dense, pruned and recovered) are in {output.resolve()}")
+    return table(contestants, real_time_factors(networks, example, SAMPLE_RATE, repeats=15))
+
+
+def _ordered(network: nn.Module, mixture: Mixture) -> Tensor:
+    """The estimates in the order of the sources and at the scale of the mixture, shape ``(speakers, time)``."""
+    with torch.inference_mode():
+        estimates = network(mixture.mixture[None, None])
+        order = best_permutation(pairwise_si_sdr(estimates, mixture.sources[None]))[1][0]
+        ordered = estimates[0, order]
+        # SI-SDR leaves the scale free: take the one that explains the mixture best.
+        scale = (ordered * mixture.mixture).sum(-1) / ordered.square().sum(-1).clamp_min(1e-8)
+        return torch.as_tensor(ordered * scale[:, None])
+
+
+def _examples(test: Corpus) -> list[Mixture]:
+    return [
+        mixture
+        for pairs in kinds_of_pairs(test)
+        for mixture in MixtureSampler(test, MixtureSettings(min_seconds=3.0, pairs=pairs)).fixed(TEST_SEED, 2)
+    ]
+
+
+def command(
+    speakers: Annotated[
+        Path | None,
+        typer.Option(help="Folder with one sub-folder of audio files per speaker, instead of the Debian corpus."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the wav files.")] = Path("demo-output"),
+    weights: Annotated[Path, typer.Option(help="Weights of the dense separator.")] = WEIGHTS,
+    mixtures: Annotated[int, typer.Option(min=2, help="Test mixtures of each kind of pair.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 300,
+) -> None:
+    """Prunes a speech separator to half its MACs, recovers it, and shows what came of it."""
+    console = Console()
+    began = time.monotonic()
+
+    def say(message: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:5.0f} s[/dim]  {message}", highlight=False)
+
+    try:
+        corpus = (
+            read_speaker_folder(speakers, SAMPLE_RATE) if speakers else load_debian_corpus(SAMPLE_RATE, progress=say)
+        )
+        shown = run(split_by_utterance(corpus), weights, output, mixtures=mixtures, steps=steps, say=say)
+    except prunegraph.PrunegraphError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(1)
+    console.print(shown)
+    console.print("Voices: " + "; ".join(corpus.credits) + ".", style="dim", highlight=False)
+
+
+def main() -> None:
+    """The command line."""
+    typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

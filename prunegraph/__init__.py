@@ -19,6 +19,7 @@ from prunegraph.errors import (
 )
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import score
+from prunegraph.io.saving import load, save
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.pipeline import PruningResult, prune
@@ -42,9 +43,9 @@ __all__ = [
     "MaskedProgram",
     "PlanError",
     "PluginError",
+    "PrunegraphError",
     "PruningPlan",
     "PruningResult",
-    "PrunegraphError",
     "SurgeryError",
     "UnsupportedModelError",
     "VerificationError",
@@ -52,7 +53,9 @@ __all__ = [
     "apply",
     "build_graph",
     "hookimpl",
+    "load",
     "prune",
+    "save",
     "score",
     "select",
     "slice_optimizer",

@@ -1,0 +1,1 @@
+"""Files: a pruned network as safetensors and JSON, without pickle."""

@@ -12,6 +12,8 @@ from prunegraph.ir.trace import Site
 from prunegraph.rules.base import Atoms
 
 _MAX_LOCKS = 8
+_PIECE = ""
+"""In the place of a tensor's name: a value cut out of another, whose channels form groups of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +45,7 @@ def group_channels(space: LabelSpace) -> Grouping:
     stays = np.zeros(space.count, bool)
     for item in space.locked:
         stays[components[item.atoms]] = True
-    families = list(_families(tabulate(space, components, stays)))
+    families = [family for family in _families(tabulate(space, components, stays)) if family.members]
     prunable = [f for f in families if not stays[f.components[0]] and len(f.components) > 1]
     channel_of_component = np.full(space.count, -1, np.int64)
     groups: list[ChannelGroup] = []
@@ -62,7 +64,7 @@ class ComponentTable:
     """Which indices of which tensor dimensions each component touches; rows are sorted by component.
 
     Attributes:
-        dims: the labelled tensor dimensions: name, dimension, atoms.
+        dims: the labelled tensor dimensions, and the pieces that are values of their own: name, dimension, atoms.
         number: for each row its place in ``dims``.
         index: for each row the index along that dimension.
         ids: the components, ascending.
@@ -90,7 +92,7 @@ def tabulate(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> 
         if spec.name not in space.trace.unused
         for dim, atoms in enumerate(space.tensor_labels[spec.name])
         if atoms is not None
-    )
+    ) + tuple((_PIECE, 0, atoms) for atoms in space.pieces)
     empty = np.empty(0, np.int64)
     component = components[np.concatenate([empty, *(atoms for _, _, atoms in dims)])]
     number = np.repeat(np.arange(len(dims)), [len(atoms) for _, _, atoms in dims])
@@ -131,7 +133,11 @@ def _members(dims: Sequence[tuple[str, int, Atoms]], number: Atoms, index: Atoms
     """``number`` and ``index`` have one row per channel, with the same dimension numbers in each."""
     cuts = np.flatnonzero(np.diff(number[0])) + 1
     columns = zip(np.split(number[0], cuts), np.split(index, cuts, axis=1), strict=True)
-    return tuple(Member(tensor=dims[n[0]][0], dim=dims[n[0]][1], indices=indices) for n, indices in columns)
+    return tuple(
+        Member(tensor=dims[n[0]][0], dim=dims[n[0]][1], indices=indices)
+        for n, indices in columns
+        if dims[n[0]][0] != _PIECE
+    )
 
 
 def _channel_group(family: _Family, space: LabelSpace, earlier: Sequence[ChannelGroup]) -> ChannelGroup:

@@ -50,6 +50,7 @@ class LabelSpace:
         self.tensor_labels: dict[str, Labels] = {}
         self.locked: list[LockedAtoms] = []
         self.uses: list[SizeUse] = []
+        self.pieces: list[Atoms] = []
         self._lefts: list[Atoms] = []
         self._rights: list[Atoms] = []
         for spec in trace.tensors.values():
@@ -67,6 +68,10 @@ class LabelSpace:
         if left is not right and len(left):
             self._lefts.append(left)
             self._rights.append(right)
+
+    def separate(self, atoms: Atoms) -> None:
+        """These indices form a value of their own."""
+        self.pieces.append(atoms)
 
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms stay."""

@@ -84,6 +84,8 @@ class _Walk:
         call = make_call(node, self.trace, self.labels, self.space)
         try:
             labels = rule.labels(call)
+            if not rule.numbers_follow:
+                call.fix_unclaimed_numbers()
         except PrunegraphError:
             raise
         except Exception as error:

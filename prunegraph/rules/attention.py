@@ -25,6 +25,8 @@ class Attention(Rule):
     of the kept width.
     """
 
+    numbers_follow = True
+
     def labels(self, call: Call) -> Labels:
         query, key, value = (call.labels(name) for name in ("query", "key", "value"))
         call.match(query[-1], key[-1], "queries and keys of fixed width")

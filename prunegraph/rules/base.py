@@ -8,14 +8,14 @@ together.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from prunegraph.ir.sizes import Constant, Expression
+from prunegraph.ir.sizes import Constant, Expression, leaves
 from prunegraph.ir.trace import Place, Site, Trace, ValueSpec
 
 Atoms: TypeAlias = NDArray[np.int64]
@@ -36,6 +36,9 @@ class LabelSink(Protocol):
 
     def unite(self, left: Atoms, right: Atoms) -> None:
         """Index i of ``left`` must be kept or removed together with index i of ``right``."""
+
+    def separate(self, atoms: Atoms) -> None:
+        """These indices form a value of their own: it must not lose all of them."""
 
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms can never be removed; ``is_channel`` is False for kernel taps and the like."""
@@ -77,6 +80,7 @@ class Call:
         trace: the record that the node belongs to.
         known: labels of the values computed so far, by node name.
         sink: where couplings, locks and size uses go.
+        claimed: places of the numbers whose origin the rule has asked for.
     """
 
     node: fx.Node
@@ -85,6 +89,7 @@ class Call:
     trace: Trace
     known: Mapping[str, Any]
     sink: LabelSink
+    claimed: set[Place] = field(default_factory=set)
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -133,6 +138,7 @@ class Call:
         """The expression behind a number among the arguments, or behind element ``index`` of a list of numbers."""
         path: Place = (self.places[name],) if name in self.places else ()
         path = path if index is None else (*path, index)
+        self.claimed.add(path)
         value = self.arguments[name] if index is None else self.arguments[name][index]
         return self.trace.sizes.get(self.node.name, {}).get(path, Constant(value))
 
@@ -159,15 +165,43 @@ class Call:
         self.sink.unite(left, right)
         return left
 
+    def piece(self, atoms: Atoms) -> Atoms | None:
+        """Labels of a dimension cut out of a greater one; a single index stays."""
+        if len(atoms) <= 1:
+            self.lock(atoms, "one index is cut out", is_channel=True)
+            return None
+        self.sink.separate(atoms)
+        return atoms
+
     def require_size(self, name: str, index: int | None, atoms: Atoms | None, size: int) -> None:
         """Ties a size argument to the number of atoms kept; an argument of -1 ties nothing."""
         expression = self.origin(name, index)
         if expression != Constant(-1):
             self.sink.require_size(expression, atoms, size, self.node)
 
+    def fix_unclaimed_numbers(self) -> None:
+        """Ties every number that the rule did not ask for to the value it has."""
+        for path, expression in self.trace.sizes.get(self.node.name, {}).items():
+            if path not in self.claimed and next(leaves(expression), None) is not None:
+                self.sink.require_size(expression, None, self._number_at(path), self.node)
+
+    def _number_at(self, path: Place) -> Any:
+        first, *rest = path
+        value = self.node.args[first] if isinstance(first, int) else self.node.kwargs[first]
+        for index in rest:
+            value = value[index]  # type: ignore[index]
+        return value
+
 
 class Rule(ABC):
-    """How one op couples channels, what it computes under masks, and what it costs."""
+    """How one op couples channels, what it computes under masks, and what it costs.
+
+    Attributes:
+        numbers_follow: whether the op's numbers may change with the widths (``x / x.shape[1]``); the masked form takes
+            them from `Masker.number` then. Otherwise a number that `labels` does not ask for keeps its value.
+    """
+
+    numbers_follow: ClassVar[bool] = False
 
     @abstractmethod
     def labels(self, call: Call) -> Any:

@@ -113,7 +113,9 @@ class Chunk(Rule):
         sizes = [shape[dim] for shape in call.output_shapes]
         if atoms is not None:
             self._couple(call, atoms, sizes)
-        return tuple(replace_dim(labels, dim, piece) for piece in pieces(atoms, sizes))
+        return tuple(
+            replace_dim(labels, dim, None if piece is None else call.piece(piece)) for piece in pieces(atoms, sizes)
+        )
 
     def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
         if len(set(sizes)) > 1:
@@ -180,14 +182,15 @@ class Slice(Rule):
             return labels
         return replace_dim(labels, dim, self._cut(call, atoms))
 
-    def _cut(self, call: Call, atoms: Atoms) -> Atoms:
+    def _cut(self, call: Call, atoms: Atoms) -> Atoms | None:
         size, step = len(atoms), int(call.get("step", 1))
         start, end, _ = slice(call.get("start"), call.get("end"), step).indices(size)
         for name, bound in (("start", start), ("end", end)):
             self._require_bound(call, name, atoms, bound)
         if step > 1:
             _couple_runs(call, atoms, step)
-        return atoms[start:end:step]
+        cut = atoms[start:end:step]
+        return cut if len(cut) == size else call.piece(cut)
 
     def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
         given = call.get(name)
@@ -220,12 +223,12 @@ class Narrow(Rule):
         start, length = call["start"], int(call["length"])
         if not isinstance(start, int):
             call.lock(atoms, "cut at a place that is computed from data")
-            return replace_dim(labels, dim, atoms[:length])
+            return replace_dim(labels, dim, call.piece(atoms[:length]))
         if start:
             call.require_size("start", None, atoms[:start], start)
         cut = atoms[start : start + length]
         call.require_size("length", None, cut, length)
-        return replace_dim(labels, dim, cut)
+        return replace_dim(labels, dim, call.piece(cut))
 
 
 class Expand(Rule):
@@ -348,7 +351,7 @@ class Glu(Rule):
             return labels
         first, second = np.split(atoms, 2)
         call.sink.unite(first, second)
-        return replace_dim(labels, dim, first)
+        return replace_dim(labels, dim, call.piece(first))
 
 
 RULES: dict[Any, Rule] = {

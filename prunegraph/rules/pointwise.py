@@ -40,6 +40,8 @@ class Pointwise(Rule):
     pruned network.
     """
 
+    numbers_follow = True
+
     def labels(self, call: Call) -> Labels:
         return broadcast(call, call.tensors())
 

@@ -120,7 +120,7 @@ class _RowMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         rows = x.shape[:-1].numel()
-        grouped = x.reshape(1, rows, -1)
+        grouped = x.reshape(1, rows, -1).contiguous()
         _, mean, scale = torch.native_group_norm(grouped, None, None, 1, rows, grouped.shape[-1], rows, 0.0)
         mean = mean.view(x.shape[:-1])
         ctx.save_for_backward(x, mean)

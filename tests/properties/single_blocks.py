@@ -1,4 +1,4 @@
-"""Networks of one block: every value of every option, the other options at their first value."""
+"""Networks of one block, such that every value of every option occurs."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,9 @@ OTHER_PART = Block("Norm", 4, (("kind", "batch"),))
 
 
 def specs_of(kind: str, width: int = 6) -> Iterator[NetworkSpec]:
-    """A network per option value of the block or topology ``kind``."""
+    """As many networks of the block or topology ``kind`` as its longest option has values; shorter ones start over."""
     options = choices(BLOCKS[kind] if kind in BLOCKS else JOINS[kind])
-    first = {name: values[0] for name, values in options.items()}
-    changed = [{**first, name: value} for name, values in options.items() for value in values[1:]]
-    for chosen in [first, *changed]:
-        items = tuple(chosen.items())
-        body = Block(kind, width, items) if kind in BLOCKS else Join(kind, (PART, OTHER_PART), items)
+    for turn in range(max(map(len, options.values()), default=1)):
+        chosen = tuple((name, values[turn % len(values)]) for name, values in options.items())
+        body = Block(kind, width, chosen) if kind in BLOCKS else Join(kind, (PART, OTHER_PART), chosen)
         yield NetworkSpec(body, width=8, batch=2, time=11)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-import prunegraph
 from prunegraph.errors import FileFormatError, PlanError
 from prunegraph.io.directory import write_directory
 from prunegraph.io.state import NetworkState
@@ -90,7 +90,7 @@ def _sections(saved: SavedNetwork, stored: Mapping[str, torch.Tensor], size: int
     return {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "written_by": {"prunegraph": prunegraph.__version__, "torch": torch.__version__},
+        "written_by": {"prunegraph": version("prunegraph"), "torch": torch.__version__},
         "criterion": saved.criterion,
         "cost": {"dense": asdict(saved.dense), "pruned": asdict(saved.pruned)},
         "plan": json.loads(saved.plan.to_json()),
@@ -143,10 +143,9 @@ def _checked_document(file: Path, content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FileFormatError(f"{file} does not describe a network saved by prunegraph, or its first line was changed")
     if document.get("schema_version") != SCHEMA_VERSION:
-        version = document.get("schema_version")
         raise FileFormatError(
-            f"{file} has schema version {version}, prunegraph {prunegraph.__version__} reads {SCHEMA_VERSION}; "
-            "use the prunegraph that wrote it"
+            f"{file} has schema version {document.get('schema_version')}, prunegraph {version('prunegraph')} reads "
+            f"{SCHEMA_VERSION}; use the prunegraph that wrote it"
         )
     _check_sections(file, document)
     return document
@@ -181,7 +180,7 @@ def _first_change(weights: bytes, expected: Mapping[str, Any]) -> str:
             return f"tensor {name} is missing"
         if _digest_tensor(tensors[name]) != digest:
             return f"tensor {name} has other values than were saved"
-    return "its header differs from what was saved"
+    return f"its header differs from what was saved, or the sha256 of it that {PLAN} records was changed"
 
 
 def _digest(content: bytes) -> str:

@@ -196,18 +196,23 @@ def fit(training: Training, settings: TrainingSettings, split: Split, run: Path,
 
 
 @app.command("evaluate")
-def evaluate_run(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+def evaluate_runs(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
     count: Annotated[int, typer.Option(min=2, help="Mixtures of each kind.")] = 300,
     speakers: Annotated[Path | None, typer.Option(help="Folder with one sub-folder of audio per speaker.")] = None,
 ) -> None:
-    """Prints SI-SDRi on the test part of the run's split, same-family pairs apart."""
-    settings = TrainingSettings(**json.loads((run / "settings.json").read_text()))
-    training = start(settings, torch.device("cpu"))
-    restore(training, run)
-    test = make_split(load_corpus(speakers), settings.split).test
-    for pairs, improvement in evaluate_by_family(training.network, test, count=count, seed=2).items():
-        typer.echo(f"{settings.split} split, step {training.step}, {pairs} pairs: {improvement} ({count} mixtures)")
+    """Prints, as a Markdown table, the SI-SDRi on the test part of each run's split, same-family pairs apart."""
+    corpus = load_corpus(speakers)
+    typer.echo(
+        "| split | trained for | pairs | mixtures | SI-SDRi (95 % interval of the mean) |\n|---|---|---|---|---|"
+    )
+    for run in runs:
+        settings = TrainingSettings(**json.loads((run / "settings.json").read_text()))
+        training = start(settings, torch.device("cpu"))
+        restore(training, run)
+        test = make_split(corpus, settings.split).test
+        for pairs, improvement in evaluate_by_family(training.network, test, count=count, seed=2).items():
+            typer.echo(f"| {settings.split} | {training.step:,} steps | {pairs} | {count} | {improvement} |")
 
 
 @app.command()
@@ -229,7 +234,7 @@ def export(
 
 def load_corpus(speakers: Path | None) -> Corpus:
     """The Debian corpus, or a folder of speakers."""
-    return read_speaker_folder(speakers, SAMPLE_RATE) if speakers else load_debian_corpus(SAMPLE_RATE, progress=print)
+    return read_speaker_folder(speakers, SAMPLE_RATE) if speakers else load_debian_corpus(SAMPLE_RATE, progress=_say)
 
 
 def keep_settings(settings: TrainingSettings, run: Path) -> None:
@@ -239,6 +244,10 @@ def keep_settings(settings: TrainingSettings, run: Path) -> None:
     if path.exists() and not _same_so_far(settings, TrainingSettings(**json.loads(path.read_text())), run):
         raise DataError(f"{run} was begun with other settings ({path}): repeat those, or choose another folder.")
     path.write_text(json.dumps(asdict(settings), indent=2))
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
 
 
 def _same_so_far(settings: TrainingSettings, earlier: TrainingSettings, run: Path) -> bool:

@@ -110,7 +110,9 @@ class _Capture:
             inputs=tuple(names[count:]),
             constants=constants,
             values={
-                node.name: value_spec(constants.get(str(node.target))) if node.op == "get_attr" else node.meta.get(VALUE)
+                node.name: node.meta.get(VALUE)
+                if node.op != "get_attr"
+                else value_spec(constants.get(str(node.target)))
                 for node in traced.graph.nodes
             },
             sites=self.recorder.sites,

@@ -1,13 +1,15 @@
 """Values made from nothing, of any size or of a fixed one; and nodes that are no computation."""
 
+import math
 import operator
 from typing import Any
 
 import torch
 from torch import fx
 
-from prunegraph.ir.sizes import Constant
-from prunegraph.rules.base import Atoms, Call, Labels, Rule
+from prunegraph.ir.sizes import Attribute, Constant, Expression, Leaf, Number, evaluate, leaves
+from prunegraph.rules.base import Atoms, Call, Labels, Masker, Rule
+from prunegraph.rules.locking import fixed_numbers
 
 aten = torch.ops.aten
 
@@ -38,6 +40,59 @@ class Fixed(Rule):
         return (None,) * len(shapes[0]) if len(shapes) == 1 else tuple((None,) * len(shape) for shape in shapes)
 
 
+class Arange(Fixed):
+    """``start, start + step, ...`` up to ``end``.
+
+    As cumulative norms count channels (``arange(c, c * (t + 1), c)``), the numbers may change with the widths where
+    that leaves the number of elements as it is.
+    """
+
+    def labels(self, call: Call) -> Any:
+        if not self._keeps_length(call):
+            fixed_numbers(call, "start", "end", "step")
+        return super().labels(call)
+
+    def _keeps_length(self, call: Call) -> bool:
+        bounds = self._bounds(call)
+        read = {leaf for bound in bounds for leaf in leaves(bound) if _may_change(call, leaf)}
+
+        def length(changed: Leaf, value: Number) -> int:
+            start, end, step = (evaluate(b, lambda leaf: value if leaf == changed else leaf.value) for b in bounds)
+            return math.ceil((end - start) / step) if step else -1
+
+        trials = ((leaf, value) for leaf in read for value in {1, leaf.value // 2, leaf.value - 1} if value > 0)
+        return all(length(leaf, value) == call.output_shape[0] for leaf, value in trials)
+
+    def _bounds(self, call: Call) -> list[Expression]:
+        given = {"start": Constant(0), "step": Constant(1)}
+        return [call.origin(n) if n in call.places else given[n] for n in ("start", "end", "step")]
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        start, _, step = (mask.number(bound) for bound in self._bounds(call))
+        if not isinstance(start, fx.Node) and not isinstance(step, fx.Node):
+            return None
+        value = call.trace.values[call.node.name]
+        return mask.emit(progression, start, step, value.shape[0], value.dtype, call.get("device"))
+
+
+def progression(
+    start: torch.Tensor | Number,
+    step: torch.Tensor | Number,
+    count: int,
+    dtype: torch.dtype,
+    device: torch.device | None,
+) -> torch.Tensor:
+    """``start + step * (0, 1, ..., count - 1)``, shape ``(count,)``."""
+    return (start + step * torch.arange(count, device=device)).to(dtype)
+
+
+def _may_change(call: Call, leaf: Leaf) -> bool:
+    if isinstance(leaf, Attribute):
+        return True
+    known = call.known.get(leaf.node)
+    return known is not None and known[leaf.dim] is not None
+
+
 class GetItem(Rule):
     """Picks one output of an op that returns several."""
 
@@ -57,7 +112,7 @@ class Nothing(Rule):
 
 _CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
 _FIXED = (
-    "arange linspace logspace eye rand randn randint randperm rand_like randn_like randint_like hann_window "
+    "linspace logspace eye rand randn randint randperm rand_like randn_like randint_like hann_window "
     "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
     "triu_indices normal uniform exponential randn_like"
 )
@@ -66,6 +121,7 @@ _NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size s
 RULES: dict[Any, Rule] = {
     operator.getitem: GetItem(),
     **{getattr(aten, name): Create() for name in _CREATED.split()},
+    aten.arange: Arange(),
     **{getattr(aten, name): Fixed() for name in _FIXED.split()},
     **{getattr(aten, name): Nothing() for name in _NO_INFLUENCE.split()},
 }

@@ -149,10 +149,15 @@ class Deviation(nn.Module):
                 x = x / x.norm(dim=-1, keepdim=True)
             case "count":
                 x = x.sum(-1, keepdim=True) / x.shape[-1] + x
+            case "counting up":
+                count = torch.arange(x.shape[-1], x.shape[-1] * (x.shape[1] + 1), x.shape[-1])
+                x = x - (x.sum(-1).cumsum(-1) / count)[..., None]
         return self.b(x)
 
 
-@pytest.mark.parametrize("statistic", ["softmax", "std", "variance", "logsumexp", "max", "norm", "count"])
+@pytest.mark.parametrize(
+    "statistic", ["softmax", "std", "variance", "logsumexp", "max", "norm", "count", "counting up"]
+)
 def test_statistics_count_the_channels_that_are_there(statistic: str) -> None:
     torch.manual_seed(0)
     model, x = Deviation(statistic).double(), torch.randn(FRAMES[0], 4, 3, dtype=torch.float64)

@@ -1,0 +1,189 @@
+"""What must stay, and how it is told why."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunegraph import DependencyGraph, build_graph
+from prunegraph.ir.channels import Lock
+
+
+@torch.library.custom_op("prunegraph_tests::mystery", mutates_args=())
+def mystery(x: Tensor) -> Tensor:
+    """An op that no rule knows."""
+    return x.sort(dim=1).values.clone()
+
+
+class Between(nn.Module):
+    """Something between two layers of 8 channels."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor], width: int = 8) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(width, 6, 1)
+        self.c = nn.Conv1d(6, 1, 1)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.between(self.a(x))))
+
+
+def graph_of(between: Callable[[Tensor], Tensor], width: int = 8) -> DependencyGraph:
+    return build_graph(Between(between, width), torch.randn(2, 1, 6))
+
+
+def locks(graph: DependencyGraph, member: str) -> tuple[Lock, ...]:
+    """Why the tensor dimension must stay."""
+    return next(g.locks for g in graph.locked if member in [f"{m.tensor}[{m.dim}]" for m in g.members])
+
+
+def unknown_op(x: Tensor) -> Tensor:
+    return mystery(x)
+
+
+def hard_coded_view(x: Tensor) -> Tensor:
+    return x.view(2, 8, -1).relu()
+
+
+def hard_coded_heads(x: Tensor) -> Tensor:
+    return x.view(2, 4, 2, -1).flip(2).flatten(1, 2)
+
+
+def fixed_operand(x: Tensor) -> Tensor:
+    return x * torch.arange(8.0)[:, None]
+
+
+def part(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :3], x[:, 3:]], dim=1).relu()
+
+
+def chosen(x: Tensor) -> Tensor:
+    return x[:, torch.tensor([3, 0, 1, 2, 5, 7, 6, 4])]
+
+
+@pytest.mark.parametrize(
+    ("between", "op", "reason"),
+    [
+        (unknown_op, "prunegraph_tests.mystery", "prunegraph has no rule for prunegraph_tests.mystery"),
+        (hard_coded_view, "aten.view", "the size 8 is written in the code"),
+        (fixed_operand, "aten.mul.Tensor", "meets a value of fixed size"),
+    ],
+)
+def test_a_lock_tells_op_reason_and_line(between: Callable[[Tensor], Tensor], op: str, reason: str) -> None:
+    graph = graph_of(between)
+    (lock,) = [lock for lock in locks(graph, "a.weight[0]") if lock.op == op]
+    _, line = inspect.getsourcelines(between)
+    assert lock.reason == reason
+    assert (Path(lock.site.file).resolve(), lock.site.line) == (Path(__file__).resolve(), line + 1)
+    assert lock.site.code in inspect.getsource(between)
+    assert f"{Path(__file__).name}:{line + 1}" in str(lock)
+    assert [group.name for group in graph.groups] == ["b.weight[0]"]
+
+
+def test_an_op_without_rule_is_named_and_counted() -> None:
+    assert dict(graph_of(unknown_op).without_rule) == {"prunegraph_tests.mystery": 1}
+    assert dict(graph_of(lambda x: mystery(mystery(x))).without_rule) == {"prunegraph_tests.mystery": 2}
+
+
+def test_an_op_without_rule_locks_what_comes_out_of_it() -> None:
+    """The layer that reads its output keeps its input width."""
+    assert "prunegraph_tests.mystery" not in {lock.op for lock in locks(graph_of(unknown_op), "b.weight[1]")}
+    assert locks(graph_of(unknown_op), "b.weight[1]")[0].reason == "takes a fixed number of input features"
+
+
+def test_heads_written_as_numbers_lock() -> None:
+    assert any("written in the code" in lock.reason for lock in locks(graph_of(hard_coded_heads), "a.weight[0]"))
+
+
+@pytest.mark.parametrize("between", [part, chosen])
+def test_positions_written_in_the_code_stay(between: Callable[[Tensor], Tensor]) -> None:
+    assert locks(graph_of(between), "a.weight[0]")[0].site.file == __file__
+
+
+def test_outputs_keep_their_width() -> None:
+    graph = graph_of(torch.relu)
+    assert locks(graph, "c.weight[1]") if not graph.groups else True
+    model = nn.Sequential(nn.Conv1d(1, 8, 1), nn.ReLU(), nn.Conv1d(8, 3, 1))
+    locked = locks(build_graph(model, torch.randn(1, 1, 4)), "2.weight[0]")
+    assert [lock.reason for lock in locked] == ["the network's output keeps its shape"]
+
+
+def test_inputs_keep_their_width() -> None:
+    locked = locks(build_graph(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)), torch.randn(3, 5)), "0.weight[1]")
+    assert [lock.reason for lock in locked] == ["takes a fixed number of input features"]
+
+
+def test_kernel_taps_are_no_locked_channels() -> None:
+    graph = build_graph(nn.Sequential(nn.Conv1d(1, 4, 5), nn.Conv1d(4, 1, 5)), torch.randn(1, 1, 16))
+    assert {f"{m.tensor}[{m.dim}]" for g in graph.locked for m in g.members} & {"0.weight[2]", "1.weight[2]"} == set()
+
+
+class Sizes(nn.Module):
+    """One attribute counts channels and something else too."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.width, self.other = kind, 8, 8
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        match self.kind:
+            case "twice the same":
+                x = x.reshape(-1, self.width, x.shape[-1]).reshape(-1, self.width, x.shape[-1])
+            case "width and length":
+                x = x.reshape(-1, self.width, x.shape[-1])[..., : self.width]
+            case "kernel":
+                x = torch.nn.functional.avg_pool1d(x.reshape(-1, self.width, x.shape[-1]), self.width)
+            case "positions":
+                x = x + torch.arange(self.width)[:, None]
+            case "half":
+                x = x.reshape(-1, 2, self.width // 2, x.shape[-1]).flip(1).flatten(1, 2)
+        return self.b(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "widths"),
+    [("twice the same", [8]), ("width and length", []), ("kernel", []), ("positions", []), ("half", [4])],
+)
+def test_an_attribute_that_means_two_things_fixes_both(kind: str, widths: list[int]) -> None:
+    graph = build_graph(Sizes(kind), torch.randn(2, 1, 12))
+    assert [group.width for group in graph.groups] == widths
+    if not widths:
+        assert any("width" in lock.reason + lock.site.code for lock in locks(graph, "a.weight[0]"))
+
+
+def test_two_groups_in_one_attribute_are_coupled() -> None:
+    """Both views say ``self.width``: the branches come and go together, index by index."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.width = 4
+            self.a, self.b, self.c = nn.Conv1d(1, 4, 1), nn.Conv1d(1, 4, 1), nn.Conv1d(8, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = (layer(x).view(x.shape[0], self.width, -1) for layer in (self.a, self.b))
+            return self.c(torch.cat([left, right], dim=1))
+
+    (group,) = build_graph(Branches(), torch.randn(2, 1, 6)).groups
+    members = {f"{m.tensor}[{m.dim}]": m.indices.tolist() for m in group.members}
+    assert members["c.weight[1]"] == [[c, c + 4] for c in range(4)]
+    assert members["a.weight[0]"] == members["b.weight[0]"] == [[c] for c in range(4)]
+
+
+def test_unused_parameters_are_named_and_in_no_group() -> None:
+    model = Between(torch.relu)
+    model.spare = nn.Linear(4, 4)
+    graph = build_graph(model, torch.randn(2, 1, 6))
+    assert graph.unused == {"spare.weight", "spare.bias"}
+    assert not any(m.tensor.startswith("spare") for g in (*graph.groups, *graph.locked) for m in g.members)
+
+
+def test_coverage_is_the_share_of_parameters_in_prunable_groups() -> None:
+    graph = graph_of(unknown_op)
+    prunable = 8 * 6 + 6 + 6
+    assert graph.coverage == pytest.approx(prunable / (8 + 8 + prunable + 1))

@@ -65,6 +65,7 @@ class _Selection:
         self.graph, self.budget = graph, budget
         self.scores = [_normalised(group, scores) for group in graph.groups]
         self.ranking = [np.argsort(-score, kind="stable") for score in self.scores]
+        self.ranks = [np.argsort(ranking) for ranking in self.ranking]
         self.ranges = _ranges(graph.groups, budget)
         self.limits = self._limits()
 
@@ -119,8 +120,8 @@ class _Selection:
         return all(cost <= limit * (1 + _EXACT) for cost, limit in zip(costs, self.limits, strict=True))
 
     def _costs(self, widths: Sequence[int]) -> tuple[float, float]:
-        stays = self.graph.kept_channels({name: tuple(kept) for name, kept in self.kept(widths).items()})
-        return self.graph.cost_model.macs_and_parameters(stays)
+        stays = [ranks < width for ranks, width in zip(self.ranks, widths, strict=True)]
+        return self.graph.cost_model.macs_and_parameters(np.concatenate([np.empty(0, bool), *stays]))
 
     def _limits(self) -> tuple[float, float]:
         dense = self._costs([group.width for group in self.graph.groups])

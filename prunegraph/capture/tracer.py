@@ -48,7 +48,9 @@ class _Capture:
         self.specs = _tensor_specs(model)
         self.flat_tensors = [_detached(tensor) for tensor in _by_spec(model, self.specs)]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
-        self.modules = _module_specs(self.clone, track_attributes(self.clone, self.recorder.note_equality))
+        shared = {id(value) for module in model.modules() for value in vars(module).values()}
+        sizes = track_attributes(self.clone, self.recorder.note_equality, untouchable=shared)
+        self.modules = _module_specs(self.clone, sizes)
         self.output: Nested | None = None
         self._prepare_modules()
 

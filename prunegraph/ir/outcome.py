@@ -59,3 +59,22 @@ class Report:
     without_rule: dict[str, int]
     unused: frozenset[str]
     verification: VerificationReport
+
+    def __str__(self) -> str:
+        """What changed, what could not, and what was proved, in a few lines."""
+        kept, before = (sum(counts) for counts in zip(*((n, m) for m, n in self.widths.values()), strict=True))
+        lines = [
+            f"{kept} of {before} channels in {len(self.widths)} groups stay, chosen by {self.criterion}",
+            _change("MACs", self.dense.macs, self.pruned.macs),
+            _change("parameters", self.dense.parameters, self.pruned.parameters),
+            _change("activation bytes", self.dense.activation_bytes, self.pruned.activation_bytes),
+            f"{self.coverage:.1%} of the parameters lie in prunable groups",
+            *(f"locked: {group.name}, {group.width} channels: {group.locks[0]}" for group in self.locked),
+            *(f"no rule for {op}, called {calls} times" for op, calls in self.without_rule.items()),
+            *(f"checked: {check.name}: {check.detail}" for check in self.verification.checks),
+        ]
+        return "\n".join(lines)
+
+
+def _change(name: str, before: int, after: int) -> str:
+    return f"{name}: {before:,} -> {after:,} ({after / max(before, 1):.1%})"

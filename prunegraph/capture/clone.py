@@ -25,14 +25,15 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.Module:
     """A copy of the module tree that holds ``replacement[name]`` in the place of each named tensor.
 
-    Tensors that are not named (plain attributes) are shared with the original, not copied.
+    Tensors that are not named (plain attributes) are copied.
 
     Raises:
         UnsupportedModelError: the network cannot be copied.
     """
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in _plain_tensors(model)}
-    for name, tensor in named_tensors(model).items():
-        memo[id(tensor)] = replacement[name]
+    memo: dict[int, Any] = {id(tensor): replacement[name] for name, tensor in named_tensors(model).items()}
+    for tensor in _plain_tensors(model):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _copied(tensor)
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
@@ -40,6 +41,11 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
             f"{type(model).__name__} cannot be copied (copy.deepcopy failed: {error}); prunegraph works on a copy, so "
             "keep what cannot be copied (open files, locks, streams) outside the network"
         ) from error
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of any tensor; `copy.deepcopy` refuses those that have a history, as the weights of weight norm do."""
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _plain_tensors(model: nn.Module) -> Iterable[torch.Tensor]:

@@ -23,7 +23,7 @@ from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 def capture(model: nn.Module, example_inputs: Any) -> Trace:
     """Records the ATen calls of one forward pass in eval mode, without gradients.
 
-    The caller's network is not run: a copy of its module tree that shares the parameters is. Training flags, random
+    The caller's network is not run: a copy of it is. Training flags, random
     number generators, gradients, buffers and hooks are what they were, also when recording fails.
 
     Args:
@@ -172,10 +172,9 @@ def _every_name(specs: list[TensorSpec], tensors: list[torch.Tensor]) -> dict[st
 
 
 def _detached(tensor: torch.Tensor) -> torch.Tensor:
-    """Parameters share their storage; buffers, which a forward pass may write, are copied."""
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(tensor.detach(), requires_grad=False)
-    return tensor.detach().clone()
+    """A copy without gradient: a forward pass may write to buffers, and even to weights."""
+    copied = tensor.detach().clone()
+    return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
 
 
 def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, ModuleSpec]:

@@ -1,7 +1,8 @@
 """Example inputs and outputs: nested Python values with tensors in them."""
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,47 +18,89 @@ class Nested:
 
     Attributes:
         tensors: the tensors in order of their standing.
-        leaves: all flat values; the tensors' places hold None.
-        places: index into ``leaves`` of each tensor.
+        leaves: all flat values; a tensor's place holds the class ``torch.Tensor``, that of an object an `_Object`.
         structure: how the flat values are nested.
     """
 
     tensors: tuple[torch.Tensor, ...]
     leaves: tuple[Any, ...]
-    places: tuple[int, ...]
     structure: Any
 
     @classmethod
     def of(cls, value: Any) -> "Nested":
-        """Takes tuples, lists, dicts and dataclasses apart; a dataclass is put together again as a dict."""
-        leaves, structure = pytree.tree_flatten(_without_dataclasses(value))
-        places = tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
-        return cls(
-            tensors=tuple(leaves[i] for i in places),
-            leaves=tuple(None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves),
-            places=places,
-            structure=structure,
-        )
+        """Takes tuples, lists, dicts, dataclasses and other objects that hold tensors apart."""
+        flat, structure = pytree.tree_flatten(value)
+        tensors: list[torch.Tensor] = []
+        leaves: list[Any] = []
+        for leaf in flat:
+            parts = None if isinstance(leaf, torch.Tensor) else _parts(leaf)
+            if isinstance(leaf, torch.Tensor):
+                tensors.append(leaf)
+                leaves.append(torch.Tensor)
+            elif parts is not None and (inside := cls.of(parts)).tensors:
+                tensors.extend(inside.tensors)
+                leaves.append(_Object(empty=_with_parts(leaf, dict.fromkeys(parts)), parts=inside.without_tensors()))
+            else:
+                leaves.append(leaf)
+        return cls(tensors=tuple(tensors), leaves=tuple(leaves), structure=structure)
 
     def rebuild(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The nested value with the given tensors in the places of its own."""
-        leaves = list(self.leaves)
-        for place, tensor in zip(self.places, tensors, strict=True):
-            leaves[place] = tensor
-        return pytree.tree_unflatten(leaves, self.structure)
+        remaining = iter(tensors)
+        value = self._filled(remaining)
+        if next(remaining, None) is not None:
+            raise ValueError("more tensors than places")
+        return value
 
     def without_tensors(self) -> "Nested":
         """The structure alone."""
-        return Nested(tensors=(), leaves=self.leaves, places=self.places, structure=self.structure)
+        return Nested(tensors=(), leaves=self.leaves, structure=self.structure)
+
+    def _filled(self, tensors: Iterator[torch.Tensor]) -> Any:
+        leaves: list[Any] = []
+        for leaf in self.leaves:
+            if leaf is torch.Tensor:
+                leaves.append(next(tensors))
+            elif isinstance(leaf, _Object):
+                leaves.append(_with_parts(leaf.empty, leaf.parts._filled(tensors)))
+            else:
+                leaves.append(leaf)
+        return pytree.tree_unflatten(leaves, self.structure)
 
 
-def _without_dataclasses(value: Any) -> Any:
-    def opened(leaf: Any) -> Any:
-        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            return _without_dataclasses({f.name: getattr(leaf, f.name) for f in dataclasses.fields(leaf)})
-        return leaf
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Object:
+    """An object that pytree does not look into: the object without its parts, and the parts."""
 
-    return pytree.tree_map(opened, value)
+    empty: Any
+    parts: Nested
+
+
+def _parts(leaf: Any) -> dict[Any, Any] | None:
+    """What an object is made of by name; None for what is taken as a whole."""
+    if isinstance(leaf, dict):
+        return dict(leaf)
+    if isinstance(leaf, tuple | list):
+        return dict(enumerate(leaf))
+    if isinstance(leaf, type | torch.nn.Module) or callable(leaf):
+        return None
+    if dataclasses.is_dataclass(leaf):
+        return {field.name: getattr(leaf, field.name) for field in dataclasses.fields(leaf)}
+    return dict(vars(leaf)) if hasattr(leaf, "__dict__") else None
+
+
+def _with_parts(original: Any, parts: dict[Any, Any]) -> Any:
+    """A copy of the object with other parts."""
+    if isinstance(original, tuple):
+        return tuple.__new__(type(original), parts.values())
+    copied = copy.copy(original)
+    if isinstance(copied, dict | list):
+        for key, part in parts.items():
+            copied[key] = part
+    else:
+        for name, part in parts.items():
+            object.__setattr__(copied, name, part)
+    return copied
 
 
 def normalise_example(example_inputs: Any) -> Nested:

@@ -1,6 +1,7 @@
 """Watches torch calls during capture: who made them, and where their size arguments came from."""
 
 import linecache
+import math
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ def _is_library(file: str) -> bool:
 
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_NUMEL = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 
 
 class CallRecorder(TorchFunctionMode):
@@ -47,7 +49,9 @@ class CallRecorder(TorchFunctionMode):
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         if func == _SHAPE or func is torch.Tensor.size:
-            return self._tracked_shape(args, result, tracer)
+            return self._tracked_shape(args, kwargs or {}, result, tracer)
+        if func in _NUMEL:
+            return math.prod(self._tracked_shape(args, {}, args[0].shape, tracer))
         added = len(tracer.graph.nodes) - before
         if added > 0:
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
@@ -76,7 +80,7 @@ class CallRecorder(TorchFunctionMode):
         module = self.module_stack[-1] if self.module_stack else ""
         return Site(module=module, file=file, line=line, code=linecache.getline(file, line).strip() if file else "")
 
-    def _tracked_shape(self, args: Any, result: Any, tracer: Any) -> Any:
+    def _tracked_shape(self, args: Any, kwargs: dict[str, Any], result: Any, tracer: Any) -> Any:
         slot = get_proxy_slot(args[0], tracer, None)
         if slot is None:
             return result
@@ -84,7 +88,7 @@ class CallRecorder(TorchFunctionMode):
         if isinstance(result, torch.Size):
             sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self.note_equality) for dim, n in enumerate(result)]
             return torch.Size(sizes)
-        dim = args[1] if len(args) > 1 else 0
+        dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
         dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
         return track(result, ShapeOf(node, dim, result), self.note_equality) if isinstance(dim, int) else result
 

@@ -13,6 +13,20 @@ from prunegraph.ir.sizes import OPERATIONS, Attribute, Constant, Expression, Num
 EqualityJournal: TypeAlias = Callable[[Expression, Expression], None]
 
 
+_UFUNCS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "truediv",
+    "floor_divide": "floordiv",
+    "sqrt": "sqrt",
+    "log": "log",
+    "ceil": "ceil",
+    "floor": "floor",
+}
+"""Functions of numpy and the operations of `OPERATIONS` that they are."""
+
+
 def expression_of(value: Any) -> Expression | None:
     """The expression behind a tracked number; None for any other value."""
     return value.expression if isinstance(value, TrackedInt | TrackedFloat) else None
@@ -115,6 +129,15 @@ class _Tracked:
 
     def __floor__(self) -> Any:
         return self._apply("floor", self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """``np.sqrt(width)`` is answered with a tracked number, what has no counterpart by numpy."""
+        name = _UFUNCS.get(ufunc.__name__) if method == "__call__" and not options else None
+        found = NotImplemented if name is None else self._apply(name, *inputs)
+        if found is not NotImplemented:
+            return found
+        plain = (_plain(item) if isinstance(item, _Tracked) else item for item in inputs)
+        return getattr(ufunc, method)(*plain, **options)
 
     def __round__(self, digits: int | None = None) -> Any:
         return self._apply("round", self) if digits is None else round(_plain(self), digits)

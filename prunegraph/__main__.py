@@ -1,0 +1,6 @@
+"""``python -m prunegraph`` is the command ``prunegraph``."""
+
+from prunegraph.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="prunegraph")

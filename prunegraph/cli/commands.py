@@ -1,0 +1,277 @@
+"""The commands: each reads what the user typed, calls the library, and shows what came of it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from torch import nn
+
+from prunegraph.cli import documents, tables
+from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.shell import note, output, print_json, stage, working
+from prunegraph.errors import BudgetError, InputError
+from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.importance.scoring import score
+from prunegraph.io.checking import verify_saved
+from prunegraph.io.saved_network import read
+from prunegraph.io.saving import save
+from prunegraph.ir.outcome import Report
+from prunegraph.pipeline import PruningResult
+from prunegraph.plugin.contracts import Criterion
+from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
+from prunegraph.selection.budget import Budget
+from prunegraph.selection.selector import select
+from prunegraph.surgery.slicing import apply
+from prunegraph.verification import verify
+
+app = typer.Typer(
+    name="prunegraph",
+    help="Prunes the channels of any PyTorch separation network, unedited, and proves the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="package.module:factory or path/to/file.py:factory; the factory returns a torch.nn.Module, or a pair "
+        "(module, example inputs).",
+        show_default=False,
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Weights: .safetensors, or .pt/.pth with a state dict or a {'state_dict': ...}."),
+]
+Kwargs = Annotated[str | None, typer.Option(help="""Keyword arguments of the factory as JSON: '{"n_src": 2}'.""")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(help="Shape of an example input, as 1,1,8000; repeat it for networks with several inputs."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON, instead of tables.")]
+Top = Annotated[int, typer.Option(min=0, help="Rows to show of each table; 0 shows all.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prunegraph {version('prunegraph')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Prunes the channels of any PyTorch separation network, unedited, and proves the result."""
+
+
+@app.command()
+def inspect(
+    network: Network,
+    checkpoint: Checkpoint = None,
+    kwargs: Kwargs = None,
+    input_shape: InputShape = None,
+    graphml: Annotated[Path | None, typer.Option(help="Write the dependency graph to this GraphML file.")] = None,
+    top: Top = 20,
+    as_json: Json = False,
+) -> None:
+    """Show what a network costs, which channels can go together, and what is locked and why."""
+    request = _request(network, checkpoint, kwargs, input_shape)
+    with working():
+        if graphml is not None and not graphml.parent.is_dir():
+            raise InputError(f"there is no directory {graphml.parent} for {graphml.name}")
+        model, example = open_network(request)
+        with stage("recording and analysing"):
+            graph = build_graph(model, example)
+        if graphml is not None:
+            _write_graphml(graph, graphml)
+    if as_json:
+        print_json(documents.inspection(network, graph))
+    else:
+        tables.show_inspection(output(), type(model).__name__, graph, top)
+
+
+@app.command()
+def prune(  # noqa: PLR0913 - one parameter per option
+    network: Network,
+    checkpoint: Checkpoint = None,
+    kwargs: Kwargs = None,
+    input_shape: InputShape = None,
+    macs: Annotated[
+        float | None, typer.Option(help="MACs that may stay: a share (0.5), or a number.", rich_help_panel="Budget")
+    ] = None,
+    params: Annotated[
+        float | None,
+        typer.Option(help="Parameters that may stay: a share (0.5), or a number.", rich_help_panel="Budget"),
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of channels to remove from every group, instead.", rich_help_panel="Budget"),
+    ] = None,
+    round_to: Annotated[
+        int, typer.Option(help="Make widths that shrink multiples of this.", rich_help_panel="Budget")
+    ] = 1,
+    min_width: Annotated[int, typer.Option(help="Leave no group narrower than this.", rich_help_panel="Budget")] = 1,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Prune only groups that match this pattern; repeatable.", rich_help_panel="Budget"),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave groups that match this pattern whole; repeatable.", rich_help_panel="Budget"),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(help="'pattern=width': the width of the groups that match; repeatable.", rich_help_panel="Budget"),
+    ] = None,
+    criterion: Annotated[str, typer.Option(help="What tells important channels; see: prunegraph plugins.")] = "l1",
+    seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
+    destination: Annotated[
+        Path | None, typer.Option("--output", help="Directory to save the result in; without it, nothing is saved.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in the output directory.")] = False,
+    top: Top = 20,
+    as_json: Json = False,
+) -> None:
+    """Remove the channels that a network can do without, prove the result, and save it."""
+    request = _request(network, checkpoint, kwargs, input_shape, seed)
+    if macs is params is ratio is None:
+        raise typer.BadParameter("give --macs, --params or both, or --ratio", param_hint="the budget")
+    pins = _pins(pin or [])
+    with working():
+        budget = Budget(
+            macs=macs,
+            params=params,
+            ratio=ratio,
+            round_to=round_to,
+            min_width=min_width,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            pin=pins,
+        )
+        chosen = find_criterion(criterion)
+        _check_free(destination, force)
+        result = _pruned_in_stages(*open_network(request), budget, chosen, seed)
+        saved_to = None if destination is None else str(save(result, destination))
+    if as_json:
+        print_json(documents.pruning(network, result, saved_to))
+        return
+    console = output()
+    tables.show_pruning(console, result.report, top)
+    console.print(f"saved to {saved_to}" if saved_to else "nothing was saved; give --output to save the result")
+    if checkpoint is None:
+        note("no --checkpoint was given: these are the weights that the factory made")
+
+
+@app.command("verify")
+def verify_command(
+    network: Network,
+    directory: Annotated[Path, typer.Argument(help="What prune or prunegraph.save wrote.", show_default=False)],
+    checkpoint: Checkpoint = None,
+    kwargs: Kwargs = None,
+    input_shape: InputShape = None,
+    as_json: Json = False,
+) -> None:
+    """Prove a saved result against the dense network, also after fine-tuning."""
+    request = _request(network, checkpoint, kwargs, input_shape)
+    with working():
+        dtype = floating_dtype(read(directory).state.tensors)
+        model, example = open_network(request, dtype)
+        with stage("verifying"):
+            saved, report = verify_saved(model, directory, example)
+    if as_json:
+        print_json(documents.verified(network, str(directory), report))
+        return
+    tables.show_checks(output(), report)
+    cost = saved.pruned.macs / max(saved.dense.macs, 1), saved.pruned.parameters / max(saved.dense.parameters, 1)
+    output().print(
+        f"{directory} holds {type(model).__name__} with {cost[0]:.1%} of its MACs, {cost[1]:.1%} of its parameters"
+    )
+
+
+@app.command()
+def plugins(as_json: Json = False) -> None:
+    """List the installed importance criteria and the plug-ins that offer them."""
+    with working():
+        manager = create_manager()
+        criteria = load_criteria(manager)
+        offers: Sequence[Any] = manager.hook.prunegraph_criteria.get_hookimpls()
+        owners: dict[str, str] = {found.name: offer.plugin_name for offer in offers for found in offer.function()}
+    if as_json:
+        print_json(documents.criteria(criteria, owners))
+    else:
+        tables.show_criteria(output(), criteria, owners)
+
+
+def _request(
+    network: str, checkpoint: Path | None, kwargs: str | None, shapes: Sequence[str] | None, seed: int = 0
+) -> NetworkRequest:
+    return NetworkRequest(
+        target=network,
+        kwargs=parse_kwargs(kwargs),
+        checkpoint=checkpoint,
+        shapes=parse_shapes(shapes or ()),
+        seed=seed,
+    )
+
+
+def _pins(texts: Sequence[str]) -> Mapping[str, int]:
+    pins = {}
+    for text in texts:
+        pattern, _, width = text.rpartition("=")
+        if not pattern or not width.strip().isdecimal():
+            raise typer.BadParameter(f"{text!r}: expected 'pattern=width', as in 'encoder.*=64'", param_hint="--pin")
+        pins[pattern] = int(width)
+    return pins
+
+
+def _check_free(directory: Path | None, force: bool) -> None:
+    """Before any work, so that none is lost."""
+    if directory is not None and os.path.lexists(directory) and not force:
+        raise InputError(f"{directory} exists already; give another --output, or --force to replace an earlier result")
+
+
+def _pruned_in_stages(model: nn.Module, example: Any, budget: Budget, criterion: Criterion, seed: int) -> PruningResult:
+    """`prunegraph.prune`, showing its stages."""
+    with stage("recording and analysing"):
+        graph = build_graph(model, example)
+    if not graph.groups:
+        raise BudgetError("there is nothing to prune: every channel is locked; prunegraph inspect tells why")
+    with stage(f"scoring by {criterion.name}"):
+        scores = score(graph, criterion, seed=seed)
+    with stage("selecting channels"):
+        plan = select(graph, scores, budget)
+    with stage("surgery"):
+        pruned = apply(model, plan)
+    with stage("verifying"):
+        checked = verify(model, pruned, plan, example, graph=graph)
+    report = Report(
+        criterion=criterion.name,
+        dense=graph.cost(),
+        pruned=graph.cost(plan),
+        widths={name: (plan.widths[name], len(kept)) for name, kept in plan.kept.items()},
+        coverage=graph.coverage,
+        locked=graph.locked,
+        without_rule=dict(graph.without_rule),
+        unused=graph.unused,
+        verification=checked,
+    )
+    return PruningResult(model=pruned, plan=plan, report=report)
+
+
+def _write_graphml(graph: DependencyGraph, file: Path) -> None:
+    partial = file.with_name(f".{file.name}.{uuid4().hex[:8]}.partial")
+    try:
+        graph.to_graphml(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

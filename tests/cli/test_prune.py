@@ -1,0 +1,126 @@
+"""``prunegraph prune``, ``verify`` and ``plugins``."""
+
+import dataclasses
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+import prunegraph
+from tests.cli.conftest import SEPARATOR
+from tests.cli.networks import Separator
+
+
+def test_the_budget_is_met_and_the_result_loads(run, tmp_path) -> None:
+    result = run("prune", *SEPARATOR, "--macs", 0.5, "--output", tmp_path / "out", "--json")
+    document = json.loads(result.stdout)
+    dense, pruned = document["cost"]["dense"], document["cost"]["pruned"]
+    assert 0.48 <= pruned["macs"] / dense["macs"] <= 0.5
+    loaded = prunegraph.load(Separator, tmp_path / "out")
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == pruned["parameters"]
+    assert document["saved_to"] == str(tmp_path / "out")
+    assert {check["name"] for check in document["verification"]["checks"]} >= {"plan", "weights", "cost", "output"}
+
+
+def test_the_tables_show_costs_checks_and_the_place(run, tmp_path) -> None:
+    result = run("prune", *SEPARATOR, "--macs", 0.5, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    for text in ("Cost", "activation memory", "Channel groups (2 of 2 shrank)", "Proved", f"saved to {tmp_path}"):
+        assert text in result.stdout
+    assert "no --checkpoint was given" in result.stderr
+
+
+def test_without_output_nothing_is_saved(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("prune", *SEPARATOR, "--ratio", 0.5)
+    assert "nothing was saved" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def _widths(run, *options: object) -> dict[str, int]:
+    document = json.loads(run("prune", *SEPARATOR, "--json", *options).stdout)
+    return {name.split(".weight")[0]: pair["pruned"] for name, pair in document["widths"].items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--ratio", 0.5], {"encoder": 8, "masker.0": 12}),
+        (["--ratio", 0.5, "--round-to", 8], {"encoder": 8, "masker.0": 8}),
+        (["--ratio", 0.9, "--min-width", 5], {"encoder": 5, "masker.0": 5}),
+        (["--ratio", 0.5, "--exclude", "masker.*"], {"encoder": 16, "masker.0": 24}),
+        (["--ratio", 0.5, "--exclude", "masker.0*", "--exclude", "encoder"], {"encoder": 16, "masker.0": 24}),
+        (["--ratio", 0.5, "--include", "masker.0.bias"], {"encoder": 16, "masker.0": 12}),
+        (["--ratio", 0.5, "--pin", "encoder*=3"], {"encoder": 3, "masker.0": 12}),
+        (["--ratio", 0.5, "--pin", "encoder*=3", "--pin", "masker.0.bias=7"], {"encoder": 3, "masker.0": 7}),
+    ],
+)
+def test_options_reach_the_budget(run, options: list[object], expected: dict[str, int]) -> None:
+    assert _widths(run, *options) == expected
+
+
+def test_a_budget_of_parameters_is_met(run) -> None:
+    cost = json.loads(run("prune", *SEPARATOR, "--json", "--params", 0.6).stdout)["cost"]
+    assert 0.5 < cost["pruned"]["parameters"] / cost["dense"]["parameters"] <= 0.6
+
+
+def test_the_seed_decides_alone(run, tmp_path) -> None:
+    for name, seed in (("a", 4), ("b", 4), ("c", 5)):
+        run("prune", *SEPARATOR, "--ratio", 0.5, "--criterion", "random", "--seed", seed, "--output", tmp_path / name)
+    a, b, c = ((tmp_path / name / "pruned.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_checkpoints_are_read(run, tmp_path, suffix: str, wrapped: bool) -> None:
+    network, file = Separator(), tmp_path / f"weights{suffix}"
+    state = network.state_dict()
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(state, file)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if wrapped else state, file)
+    options = ("--checkpoint", file, "--ratio", 0.5, "--exclude", "masker*", "--pin", "encoder*=16")
+    result = run("prune", *SEPARATOR, *options, "--output", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "no --checkpoint" not in result.stderr
+    loaded = prunegraph.load(Separator, tmp_path / "out")
+    assert torch.equal(loaded.encoder.weight, network.encoder.weight)
+
+
+def test_verify_proves_what_was_saved(run, saved) -> None:
+    result = run("verify", SEPARATOR[0], saved, *SEPARATOR[1:], "--json")
+    document = json.loads(result.stdout)
+    assert document["verification"]["difference"] <= document["verification"]["tolerance"]
+    details = {check["name"]: check["detail"] for check in document["verification"]["checks"]}
+    assert "bit by bit" in details["origin"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_verify_says_what_fine_tuning_changed(run, saved, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    result = prunegraph.prune(Separator(), torch.randn(1, 1, 200), budget=prunegraph.Budget(ratio=0.5))
+    with torch.no_grad():
+        result.model.encoder.bias.add_(1)
+    prunegraph.save(dataclasses.replace(result, model=result.model.to(dtype)), saved)
+    found = run("verify", SEPARATOR[0], saved, *SEPARATOR[1:])
+    assert found.exit_code == 0
+    assert "tensors, the first of them" in found.stdout
+    assert "exact masked program" in found.stdout
+
+
+def test_verify_fails_on_a_changed_file(run, saved) -> None:
+    file = saved / "pruned.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    result = run("verify", SEPARATOR[0], saved, *SEPARATOR[1:])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "pruned.safetensors was changed: tensor" in result.stderr
+
+
+def test_plugins_lists_the_criteria(run) -> None:
+    listed = run("plugins").stdout
+    document = json.loads(run("plugins", "--json").stdout)
+    assert {entry["name"] for entry in document} >= {"l1", "l2", "random"}
+    assert all(entry["name"] in listed and entry["plugin"] in listed for entry in document)
+    assert next(entry for entry in document if entry["name"] == "l1")["needs"] == []

@@ -40,6 +40,7 @@ class CallRecorder(TorchFunctionMode):
         self.sizes: dict[str, dict[Place, Expression]] = {}
         self.equalities: list[Equality] = []
         self.module_stack: list[str] = []
+        self.failure: tuple[BaseException, str] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         mode = get_proxy_mode()
@@ -74,10 +75,19 @@ class CallRecorder(TorchFunctionMode):
         for frame, at in traceback.walk_tb(error.__traceback__):
             if not _is_library(frame.f_code.co_filename):
                 file, line = frame.f_code.co_filename, at
-        return self._site(file, line)
+        known = self.failure is not None and self.failure[0] is error
+        return self._site(file, line, self.failure[1] if self.failure and known else None)
 
-    def _site(self, file: str, line: int) -> Site:
-        module = self.module_stack[-1] if self.module_stack else ""
+    def note_failure(self, error: BaseException) -> None:
+        """Keeps the module in which the error was raised: the first one that it leaves."""
+        if self.failure is None or self.failure[0] is not error:
+            self.failure = error, self._module()
+
+    def _module(self) -> str:
+        return self.module_stack[-1] if self.module_stack else ""
+
+    def _site(self, file: str, line: int, module: str | None = None) -> Site:
+        module = self._module() if module is None else module
         return Site(module=module, file=file, line=line, code=linecache.getline(file, line).strip() if file else "")
 
     def _tracked_shape(self, args: Any, kwargs: dict[str, Any], result: Any, tracer: Any) -> Any:

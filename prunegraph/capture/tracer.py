@@ -1,5 +1,6 @@
 """`capture`: records one real forward pass of an unmodified network as a torch.fx graph of ATen calls."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import MethodType
@@ -139,6 +140,9 @@ class _Leave:
         self.recorder = recorder
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None:
+            self.recorder.note_failure(error)
         if len(self.recorder.module_stack) > 1:
             self.recorder.module_stack.pop()
 

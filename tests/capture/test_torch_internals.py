@@ -1,0 +1,106 @@
+"""The private switches of torch that capture relies on, each seen at work with the installed version."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import proxy_tensor
+
+from prunegraph.capture.recorder import CallRecorder
+from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, trace_aten, value_spec
+from prunegraph.ir.trace import ValueSpec
+
+
+def targets(traced: torch.fx.GraphModule) -> list[str]:
+    return [str(node.target) for node in traced.graph.nodes if node.op == "call_function"]
+
+
+def test_calls_are_recorded_before_autograd() -> None:
+    weight = torch.randn(3, 4)
+    traced = trace_aten(lambda x: torch.nn.functional.linear(x, weight).relu(), [torch.randn(2, 4)])
+    assert targets(traced) == ["aten.linear.default", "aten.relu.default"]
+
+
+def test_numbers_are_read_out_of_tensors() -> None:
+    def function(x: Tensor) -> Tensor:
+        return x * x.sum().item() if x.tolist()[0] > 0 else -x
+
+    x = torch.tensor([1.0, 2.0])
+    traced = trace_aten(function, [x])
+    assert torch.equal(traced(x), x * 3)
+
+
+def test_modes_of_gradients_leave_no_node() -> None:
+    def function(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y = x + 1
+        with torch.set_grad_enabled(True):
+            return y * 2
+
+    assert targets(trace_aten(function, [torch.ones(2)])) == ["aten.add.Tensor", "aten.mul.Tensor"]
+
+
+def test_values_are_kept_as_shapes_only() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        return x.chunk(2)
+
+    traced = trace_aten(function, [torch.ones(4, 3)])
+    metas = {str(node.target): node.meta for node in traced.graph.nodes}
+    half = ValueSpec(shape=(2, 3), dtype=torch.float32)
+    assert metas["aten.chunk.default"][VALUE] == (half, half)
+    assert "val" not in metas["aten.chunk.default"]
+
+
+def test_the_switch_on_values_is_put_back() -> None:
+    before = proxy_tensor.set_meta
+    trace_aten(lambda x: x + 1, [torch.ones(2)])
+    assert proxy_tensor.set_meta is before
+    with pytest.raises(ZeroDivisionError):
+        trace_aten(lambda x: x * (1 / 0), [torch.ones(2)])
+    assert proxy_tensor.set_meta is before
+
+
+def test_torchs_warnings_while_recording_are_kept_quiet() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trace_aten(lambda x: torch.tensor(x.shape) + x.sum().item(), [torch.ones(2)])
+    assert caught == []
+
+
+def test_shapes_can_be_watched_and_traced_back_to_their_value() -> None:
+    recorder = CallRecorder()
+    seen: list[object] = []
+
+    def function(x: Tensor) -> Tensor:
+        with recorder:
+            y = x + 1
+            seen.extend([y.shape[0], y.size(1), y.size()[1]])
+            return y.view(y.shape[1], -1)
+
+    traced = trace_aten(function, [torch.ones(2, 3)])
+    add, view = (node.name for node in traced.graph.nodes if node.op == "call_function")
+    assert [(e.node, e.dim, e.value) for e in (n.expression for n in seen)] == [(add, 0, 2), (add, 1, 3), (add, 1, 3)]
+    assert recorder.sizes[view][(1, 0)] == seen[1].expression
+    assert recorder.sites[view].file == __file__
+
+
+def test_the_last_nodes_of_a_graph_are_found_backwards() -> None:
+    traced = trace_aten(lambda x: (x + 1) * 2, [torch.ones(2)])
+    assert [node.op for node in (traced.graph._root.prev, traced.graph._root.prev.prev)] == ["output", "call_function"]
+
+
+@pytest.mark.parametrize("value", [3, "x", None])
+def test_only_tensors_have_specs(value: object) -> None:
+    assert value_spec(value) is None
+    assert value_spec([torch.ones(2), value]) == (ValueSpec(shape=(2,), dtype=torch.float32), None)
+
+
+@pytest.mark.parametrize("kind", ATTENTION_MODULES)
+def test_attention_has_the_signature_that_is_put_in_its_place(kind: type[nn.Module]) -> None:
+    import inspect
+
+    from prunegraph.capture.torch_internals import attention_forward
+
+    theirs, ours = (list(inspect.signature(f).parameters) for f in (kind.forward, attention_forward))
+    assert ours[1:] == theirs[1:]

@@ -1,7 +1,8 @@
 """`prune`: composes the stages from the user's network to a smaller, verified one."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,19 +64,54 @@ def prune(
     Raises:
         PrunegraphError: the stage that failed raises its own kind; nothing is changed then.
     """
-    graph = build_graph(model, example_inputs)
+    scoring = Scoring(criterion=criterion, data=data, loss=loss, seed=seed)
+    result = prune_in_stages(model, example_inputs, budget, scoring, stage=nullcontext)
+    if optimizer is None:
+        return result
+    return replace(result, optimizer=slice_optimizer(optimizer, model, result.model, result.plan))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What `prunegraph.score` is to be called with."""
+
+    criterion: str | Criterion = "l1"
+    data: Iterable[tuple[Any, Any]] | None = None
+    loss: Callable[[Any, Any], torch.Tensor] | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The criterion's name."""
+        return self.criterion if isinstance(self.criterion, str) else self.criterion.name
+
+    def __call__(self, graph: DependencyGraph) -> Mapping[str, torch.Tensor]:
+        """Scores the graph's groups."""
+        return score(graph, self.criterion, seed=self.seed, data=self.data, loss=self.loss)
+
+
+def prune_in_stages(
+    model: nn.Module,
+    example_inputs: Any,
+    budget: Budget,
+    scoring: Scoring,
+    *,
+    stage: Callable[[str], AbstractContextManager[Any]],
+) -> PruningResult:
+    """`prune` for callers that show progress: each stage runs within ``stage(what it does)``."""
+    with stage("recording and analysing"):
+        graph = build_graph(model, example_inputs)
     if not graph.groups:
         raise BudgetError(_nothing_to_prune(graph))
-    plan = select(graph, score(graph, criterion, seed=seed, data=data, loss=loss), budget)
-    pruned = apply(model, plan)
-    verification = verify(model, pruned, plan, example_inputs, graph=graph)
-    name = criterion if isinstance(criterion, str) else criterion.name
-    return PruningResult(
-        model=pruned,
-        plan=plan,
-        report=_report(graph, plan, name, verification),
-        optimizer=None if optimizer is None else slice_optimizer(optimizer, model, pruned, plan),
-    )
+    with stage(f"scoring by {scoring.name}"):
+        scores = scoring(graph)
+    with stage("selecting channels"):
+        plan = select(graph, scores, budget)
+    with stage("surgery"):
+        pruned = apply(model, plan)
+    with stage("verifying"):
+        verification = verify(model, pruned, plan, example_inputs, graph=graph)
+    return PruningResult(model=pruned, plan=plan, report=_report(graph, plan, scoring.name, verification))
 
 
 def _nothing_to_prune(graph: DependencyGraph) -> str:

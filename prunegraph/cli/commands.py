@@ -8,25 +8,18 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from torch import nn
 
 from prunegraph.cli import documents, tables
 from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
 from prunegraph.cli.shell import note, output, print_json, stage, working
-from prunegraph.errors import BudgetError, InputError
+from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph, build_graph
-from prunegraph.importance.scoring import score
 from prunegraph.io.checking import verify_saved
 from prunegraph.io.saved_network import read
 from prunegraph.io.saving import save
-from prunegraph.ir.outcome import Report
-from prunegraph.pipeline import PruningResult
-from prunegraph.plugin.contracts import Criterion
+from prunegraph.pipeline import Scoring, prune_in_stages
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
 from prunegraph.selection.budget import Budget
-from prunegraph.selection.selector import select
-from prunegraph.surgery.slicing import apply
-from prunegraph.verification import verify
 
 app = typer.Typer(
     name="prunegraph",
@@ -160,7 +153,8 @@ def prune(  # noqa: PLR0913 - one parameter per option
         )
         chosen = find_criterion(criterion)
         _check_free(destination, force)
-        result = _pruned_in_stages(*open_network(request), budget, chosen, seed)
+        scoring = Scoring(criterion=chosen, seed=seed)
+        result = prune_in_stages(*open_network(request), budget, scoring, stage=stage)
         saved_to = None if destination is None else str(save(result, destination))
     if as_json:
         print_json(documents.pruning(network, result, saved_to))
@@ -238,34 +232,6 @@ def _check_free(directory: Path | None, force: bool) -> None:
     """Before any work, so that none is lost."""
     if directory is not None and os.path.lexists(directory) and not force:
         raise InputError(f"{directory} exists already; give another --output, or --force to replace an earlier result")
-
-
-def _pruned_in_stages(model: nn.Module, example: Any, budget: Budget, criterion: Criterion, seed: int) -> PruningResult:
-    """`prunegraph.prune`, showing its stages."""
-    with stage("recording and analysing"):
-        graph = build_graph(model, example)
-    if not graph.groups:
-        raise BudgetError("there is nothing to prune: every channel is locked; prunegraph inspect tells why")
-    with stage(f"scoring by {criterion.name}"):
-        scores = score(graph, criterion, seed=seed)
-    with stage("selecting channels"):
-        plan = select(graph, scores, budget)
-    with stage("surgery"):
-        pruned = apply(model, plan)
-    with stage("verifying"):
-        checked = verify(model, pruned, plan, example, graph=graph)
-    report = Report(
-        criterion=criterion.name,
-        dense=graph.cost(),
-        pruned=graph.cost(plan),
-        widths={name: (plan.widths[name], len(kept)) for name, kept in plan.kept.items()},
-        coverage=graph.coverage,
-        locked=graph.locked,
-        without_rule=dict(graph.without_rule),
-        unused=graph.unused,
-        verification=checked,
-    )
-    return PruningResult(model=pruned, plan=plan, report=report)
 
 
 def _write_graphml(graph: DependencyGraph, file: Path) -> None:

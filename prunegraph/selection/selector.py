@@ -191,7 +191,7 @@ def _matching(groups: Sequence[ChannelGroup], patterns: Sequence[str]) -> set[in
 
 def _matches(group: ChannelGroup, pattern: str) -> bool:
     names = {group.name, group.module, *(member.tensor for member in group.members)}
-    return any(fnmatchcase(name, pattern) for name in names)
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
 def _locked_share(graph: DependencyGraph) -> str:

@@ -33,7 +33,7 @@ class Linear(Rule):
         return mask.rerun(input=mask.times_keep(mask.value(x), -1, call.labels(x)[-1]))
 
     def macs(self, call: Call) -> Sequence[Product]:
-        return [(*call.sizes("input"), call.sizes("weight")[0])]
+        return [(call.real_products, *call.sizes("input"), *call.sizes("weight")[:-1])]
 
 
 class MatrixProduct(Rule):
@@ -74,10 +74,8 @@ class MatrixProduct(Rule):
 
     def macs(self, call: Call) -> Sequence[Product]:
         a, b = call.sizes(self.left), call.sizes(self.right)
-        batch = (a if len(a) >= len(b) else b)[:-2]
         columns = b[-1:] if len(b) > 1 else ()
-        rows = a[-2:] if len(a) > 1 else a
-        return [(*batch, *rows, *columns)]
+        return [(call.real_products, *call.batch_sizes(self.left, self.right), *a[-2:], *columns)]
 
 
 class Outer(Rule):
@@ -103,7 +101,7 @@ class Bilinear(Rule):
         return mask.rerun(**replaced)
 
     def macs(self, call: Call) -> Sequence[Product]:
-        return [(*call.sizes("input1")[:-1], *call.sizes("weight"))]
+        return [(call.real_products, *call.sizes("input1")[:-1], *call.sizes("weight"))]
 
 
 class Convolution(Rule):
@@ -171,7 +169,8 @@ class Convolution(Rule):
         taps = call.shape("weight")[2:]
         shape = call.shape("input") if self.transposed else call.output_shape
         batch = call.sizes("input")[: len(call.shape("input")) - spatial - 1]
-        return [(*batch, *call.sizes("weight")[:2], prod(taps) * prod(shape[len(shape) - spatial :]))]
+        places = call.real_products * prod(taps) * prod(shape[len(shape) - spatial :])
+        return [(*batch, *call.sizes("weight")[:2], places)]
 
 
 def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> Atoms | None:

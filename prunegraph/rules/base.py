@@ -134,6 +134,23 @@ class Call:
         value = self.trace.values.get(self.node.name)
         return tuple(item.shape for item in value) if isinstance(value, tuple) else (self.output_shape,)
 
+    def batch_sizes(self, *operands: str) -> Product:
+        """Sizes of all dimensions but the last two, broadcast over the operands of a product of matrices."""
+        rank = max(len(self.shape(name)) for name in operands)
+        full = {
+            dim: self.sizes(name)[dim]
+            for name in operands
+            for dim in range(-len(self.shape(name)), -2)
+            if self.shape(name)[dim] != 1
+        }
+        return tuple(full.get(dim, 1) for dim in range(-rank, -2))
+
+    @property
+    def real_products(self) -> int:
+        """Multiplications of real numbers in one multiplication of this op: 4 where it is complex."""
+        value = self.trace.values.get(self.node.name)
+        return 4 if isinstance(value, ValueSpec) and value.dtype.is_complex else 1
+
     def origin(self, name: str, index: int | None = None) -> Expression:
         """The expression behind a number among the arguments, or behind element ``index`` of a list of numbers."""
         path: Place = (self.places[name],) if name in self.places else ()

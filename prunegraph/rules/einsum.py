@@ -123,7 +123,7 @@ class Contraction(Rule):
             joint = (left & right) | ((left | right) & needed)
             pending.append(joint & needed)
             if joint - needed:
-                products.append(tuple(size for name, size in sizes.items() if name in joint))
+                products.append((call.real_products, *(size for name, size in sizes.items() if name in joint)))
         return products
 
     def _sizes(self, call: Call, equation: Equation) -> dict[Name, int | Atoms]:
@@ -202,8 +202,7 @@ class Distance(Rule):
 
     def macs(self, call: Call) -> Sequence[Product]:
         a, b = call.sizes("x1"), call.sizes("x2")
-        batch = (a if len(a) >= len(b) else b)[:-2]
-        return [(*batch, *a[-2:], b[-2])]
+        return [(*call.batch_sizes("x1", "x2"), *a[-2:], b[-2])]
 
 
 def _batch(call: Call, a: Labels, b: Labels) -> Labels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from prunegraph.errors import BudgetError
 
@@ -39,14 +40,32 @@ class Budget:
     pin: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
         if (self.ratio is None) == (self.macs is None and self.params is None):
             raise BudgetError("give a budget either as macs=... and/or params=..., or as ratio=...")
         for name in ("macs", "params"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise BudgetError(f"{name}={value} is out of range: give the share that may stay, such as 0.5")
-        if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise BudgetError(f"ratio={self.ratio} is out of range: give the share of channels to remove, 0 to below 1")
+            if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):
+                raise BudgetError(f"{name}={value!r} is out of range: give the share that may stay, such as 0.5")
+        if self.ratio is not None and not (isinstance(self.ratio, Real) and 0 <= self.ratio < 1):
+            raise BudgetError(
+                f"ratio={self.ratio!r} is out of range: give the share of channels to remove, 0 to below 1"
+            )
         for name in ("round_to", "min_width"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if not _is_count(getattr(self, name)):
                 raise BudgetError(f"{name}={getattr(self, name)!r} must be a whole number of at least 1")
+        if not isinstance(self.pin, Mapping) or not all(map(_is_count, self.pin.values())):
+            raise BudgetError(f"pin={self.pin!r} must be a dict of patterns and widths of at least 1")
+
+    @property
+    def allows_everything(self) -> bool:
+        """Whether the budget says in so many words that all may stay: shares of 1, or a ratio of 0."""
+        if self.ratio is not None:
+            return self.ratio == 0
+        return {self.macs, self.params} <= {None, 1}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1

@@ -31,11 +31,16 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
         budget: what may stay.
 
     Raises:
-        BudgetError: the budget cannot be met; gives the reachable range.
-        InputError: a name pattern matches no group.
+        BudgetError: the budget cannot be met, which gives the reachable range; or it would prune nothing.
+        InputError: a name pattern matches no group, or the scores are not those of the graph's groups.
     """
     selection = _Selection(graph, scores, budget)
     widths = selection.uniform() if budget.ratio is not None else selection.within_cost()
+    if not budget.allows_everything and widths == [group.width for group in graph.groups]:
+        raise BudgetError(
+            f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
+            f"parameters in {len(widths)} groups of up to {max(widths, default=0)} channels; give a smaller budget"
+        )
     return graph.plan(selection.kept(widths))
 
 
@@ -63,6 +68,7 @@ class _Selection:
 
     def __init__(self, graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> None:
         self.graph, self.budget = graph, budget
+        _refuse_strangers(graph, scores)
         self.scores = [_normalised(group, scores) for group in graph.groups]
         self.ranking = [np.argsort(-score, kind="stable") for score in self.scores]
         self.ranks = [np.argsort(ranking) for ranking in self.ranking]
@@ -144,12 +150,20 @@ class _Selection:
                 )
 
 
+def _refuse_strangers(graph: DependencyGraph, scores: Mapping[str, torch.Tensor]) -> None:
+    unknown = set(scores) - {group.name for group in graph.groups}
+    if unknown:
+        raise InputError(f"there is no channel group named {min(unknown)!r}; are these the scores of another network?")
+
+
 def _normalised(group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> NDArray[np.float64]:
     if group.name not in scores:
         raise InputError(f"there are no scores for the group {group.name!r}")
-    values = scores[group.name].detach().double().cpu().numpy()
+    values = torch.as_tensor(scores[group.name]).detach().double().cpu().numpy()
     if values.shape != (group.width,):
         raise InputError(f"group {group.name!r} has {group.width} channels, but scores of shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise InputError(f"the scores of the group {group.name!r} are not finite; they are {values[:3]}, ...")
     return np.asarray(values / max(np.abs(values).mean(), 1e-30))
 
 
@@ -164,7 +178,7 @@ def _ranges(groups: Sequence[ChannelGroup], budget: Budget) -> list[_Range]:
         elif number in excluded or number not in included:
             ranges.append(_Range(least=group.width, most=group.width, step=1))
         else:
-            least = min(max(budget.min_width, budget.round_to), group.width)
+            least = min(-(-budget.min_width // budget.round_to) * budget.round_to, group.width)
             ranges.append(_Range(least=least, most=group.width, step=budget.round_to))
     return ranges
 

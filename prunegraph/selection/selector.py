@@ -36,10 +36,10 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
     """
     selection = _Selection(graph, scores, budget)
     widths = selection.uniform() if budget.ratio is not None else selection.within_cost()
-    if not budget.allows_everything and widths == [group.width for group in graph.groups]:
+    if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
         raise BudgetError(
             f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
-            f"parameters in {len(widths)} groups of up to {max(widths, default=0)} channels; give a smaller budget"
+            f"parameters in {len(widths)} groups of up to {max(widths)} channels; give a smaller budget"
         )
     return graph.plan(selection.kept(widths))
 

@@ -1,7 +1,6 @@
 """`verify`: proves that a pruned network is exactly the one that the plan chose."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
-from prunegraph.surgery.slicing import check_plan_fits, slice_tensor
+from prunegraph.surgery.slicing import check_shapes, copy_of, slice_tensor
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -46,7 +45,7 @@ def verify(
         VerificationError: a check failed; names the tensor, or the first diverging node and its source line.
     """
     check = _Verification(model, pruned, plan, normalise_example(example_inputs), graph)
-    with undisturbed(list(named_tensors(pruned).values())), _evaluating(model), _evaluating(pruned):
+    with undisturbed(list(named_tensors(pruned).values())):
         return check.run()
 
 
@@ -58,6 +57,7 @@ class _Verification:
         args, kwargs = example.rebuild(example.tensors)
         self.arguments = kwargs if kwargs and not args else args
         self.graph = graph or build_graph(model, self.arguments)
+        self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
         self.checks: list[Check] = []
 
     def run(self) -> VerificationReport:
@@ -77,30 +77,43 @@ class _Verification:
     def _check_plan(self) -> str:
         """The plan's tensors and attributes follow from its kept channels."""
         try:
-            check_plan_fits(self.model, self.plan)
             expected = self.graph.plan(self.plan.kept)
+            check_shapes(self.model, self.plan)
         except PrunegraphError as error:
-            raise VerificationError(f"the plan does not fit the network: {error}") from error
-        for name in sorted({*expected.tensors, *self.plan.tensors}):
-            if dict(expected.tensors.get(name, {})) != dict(self.plan.tensors.get(name, {})):
-                raise VerificationError(
-                    f"the plan keeps other indices of {name} than its channels say; {self._first_use(name)}"
-                )
+            raise VerificationError(
+                f"the plan does not fit the network: {error}{self._where_kept_is_wrong()}"
+            ) from error
+        names = {*expected.tensors, *self.plan.tensors}
+        wrong = [n for n in names if dict(expected.tensors.get(n, {})) != dict(self.plan.tensors.get(n, {}))]
+        if wrong:
+            name, where = self._first_use(wrong)
+            raise VerificationError(f"the plan keeps other indices of {name} than its channels say; {where}")
         if set(expected.attributes) != set(self.plan.attributes):
             differing = sorted(set(expected.attributes) ^ set(self.plan.attributes), key=str)[0]
             raise VerificationError(f"the plan sets {differing.module}.{differing.name} wrongly: {differing}")
         return f"{sum(map(len, self.plan.kept.values()))} of {sum(self.plan.widths.values())} channels stay"
 
+    def _where_kept_is_wrong(self) -> str:
+        for group in self.graph.groups:
+            if not set(self.plan.kept.get(group.name, ())) <= set(range(group.width)):
+                return f"; {self._first_use([member.tensor for member in group.members])[1]}"
+        return ""
+
     def _check_weights(self) -> str:
         """Every tensor of the pruned network is the original's, sliced, bit by bit."""
         ours, theirs = named_tensors(self.model), named_tensors(self.pruned)
-        for name, tensor in ours.items():
-            kept = slice_tensor(tensor.detach(), self.plan.tensors.get(name, {}))
-            found = theirs.get(name)
-            if found is None or found.shape != kept.shape or not _bit_equal(found, kept):
-                what = "is missing" if found is None else "is not the kept slice of the original"
-                raise VerificationError(f"{name} of the pruned network {what}; {self._first_use(name)}")
+        if set(theirs) - set(ours):
+            raise VerificationError(f"{min(set(theirs) - set(ours))} of the pruned network is not in the original")
+        wrong = [name for name, tensor in ours.items() if not self._is_slice(name, tensor, theirs.get(name))]
+        if wrong:
+            name, where = self._first_use(wrong)
+            what = "is not the kept slice of the original" if name in theirs else "is missing"
+            raise VerificationError(f"{name} of the pruned network {what}; {where}")
         return f"{len(ours)} tensors are bit-equal to the original's kept slices"
+
+    def _is_slice(self, name: str, tensor: torch.Tensor, found: torch.Tensor | None) -> bool:
+        kept = slice_tensor(tensor.detach(), self.plan.tensors.get(name, {}))
+        return found is not None and found.shape == kept.shape and _bit_equal(found, kept)
 
     def _built(self) -> DependencyGraph:
         try:
@@ -121,7 +134,7 @@ class _Verification:
 
     def _compare(self, pruned_graph: DependencyGraph) -> tuple[float, float]:
         expected = self._masked_outputs()
-        found = self._outputs(self.pruned)
+        found = self._outputs(copy_of(self.pruned))
         shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
         if shapes[0] != shapes[1]:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
@@ -154,9 +167,20 @@ class _Verification:
         return Nested.of(model(*args, **kwargs)).tensors
 
     def _check_backward(self) -> str:
+        try:
+            return self._backward(self.pruned)
+        except RuntimeError as error:
+            try:
+                self._backward(self.model)
+            except RuntimeError:  # nobody can train the original either
+                return "the original has no backward pass"
+            raise VerificationError(f"the backward pass of the pruned network fails: {error}") from error
+
+    def _backward(self, model: nn.Module) -> str:
+        copied = copy_of(model)
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            outputs = [t for t in self._outputs(self.pruned) if t.requires_grad]
-            parameters = [p for p in self.pruned.parameters() if p.requires_grad]
+            outputs = [t for t in self._outputs(copied) if t.requires_grad]
+            parameters = [p for p in copied.parameters() if p.requires_grad]
             if not outputs or not parameters:
                 return "nothing requires a gradient"
             total = sum(output.abs().sum() for output in outputs)
@@ -167,14 +191,15 @@ class _Verification:
     def _check_other_inputs(self) -> str:
         """Runs the pruned network on a batch of 2 and on another length, where the original accepts them."""
         ran = []
+        dense, pruned = copy_of(self.model), copy_of(self.pruned)
         for name, vary in (("batch of 2", _doubled_batch), ("another length", _shortened)):
             tensors = [vary(tensor) for tensor in self.example.tensors]
             try:
-                expected = self._outputs(self.model, tensors)
+                expected = self._outputs(dense, tensors)
             except Exception:  # the original need not accept such inputs
                 continue
             try:
-                found = self._outputs(self.pruned, tensors)
+                found = self._outputs(pruned, tensors)
             except Exception as error:
                 raise VerificationError(f"the pruned network fails on a {name}, which the original accepts") from error
             if [t.shape for t in found] != [t.shape for t in expected]:
@@ -182,13 +207,26 @@ class _Verification:
             ran.append(name)
         return f"runs on {' and on '.join(ran)}" if ran else "the original accepts inputs of the example's shape only"
 
-    def _first_use(self, tensor: str) -> str:
-        for placeholder, spec in self.graph.trace.tensors.items():
-            if tensor in (spec.name, *spec.aliases):
-                for node in self.graph.trace.graph.nodes:
-                    if any(operand.name == placeholder for operand in node.all_input_nodes):
-                        return f"first diverging node: {_describe(self.graph, node)}"
-        return "no node of the graph reads it"
+    def _first_use(self, names: Iterable[str]) -> tuple[str, str]:
+        """The tensor among the named ones that is read first, and where."""
+        first: tuple[int, str, str] | None = None
+        for name in sorted(names):
+            node = self._reader(name)
+            step = len(self.steps) if node is None else self.steps[node.name]
+            if first is None or step < first[0]:
+                where = "no node reads it" if node is None else f"first diverging node: {_describe(self.graph, node)}"
+                first = step, name, where
+        assert first is not None
+        return first[1:]
+
+    def _reader(self, tensor: str) -> fx.Node | None:
+        """The first node that reads a parameter or buffer."""
+        specs = self.graph.trace.tensors
+        for node in self.graph.trace.graph.nodes:
+            spec = specs.get(node.name)
+            if spec is not None and tensor in (spec.name, *spec.aliases):
+                return min(node.users, key=lambda user: self.steps[user.name], default=None)
+        return None
 
     def _first_divergence(self, pruned_graph: DependencyGraph, tolerance: float) -> str:
         """Runs both recorded graphs side by side."""
@@ -214,10 +252,19 @@ class _Verification:
 
 
 def relative_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """``|found - expected| / |expected|`` over all tensors together, in Euclidean norms, accumulated in float64."""
-    error = sum(float(_wide(f - e).abs().square().sum()) for f, e in zip(found, expected, strict=True))
-    size = sum(float(_wide(e).abs().square().sum()) for e in expected)
+    """``|found - expected| / |expected|`` over all tensors together, in Euclidean norms, accumulated in float64.
+
+    Equal elements do not differ, be they infinite or not a number; sizes are measured on finite elements.
+    """
+    pairs = [(_wide(f), _wide(e)) for f, e in zip(found, expected, strict=True)]
+    error = sum(float(_difference(f, e).abs().square().sum()) for f, e in pairs)
+    size = sum(float(e[e.isfinite()].abs().square().sum()) for _, e in pairs)
     return float(np.sqrt(error) / np.sqrt(size)) if size > 0 else float(np.sqrt(error))
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    equal = (found == expected) | (found.isnan() & expected.isnan())
+    return torch.where(equal, torch.zeros_like(expected), found - expected)
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
@@ -225,7 +272,9 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _bit_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
+    """Also where values are not numbers; 0 and -0 differ."""
+    bits = [tensor.detach().resolve_conj().reshape(-1).contiguous().view(torch.uint8) for tensor in (a, b)]
+    return a.dtype == b.dtype and torch.equal(*bits)
 
 
 def _doubled_batch(tensor: torch.Tensor) -> torch.Tensor:
@@ -271,15 +320,3 @@ def _values_of_trace(graph: DependencyGraph, inputs: tuple[torch.Tensor, ...]) -
     tensors = [graph.weights[spec.name].clone() for spec in graph.trace.tensors.values()]
     recorder.run(*tensors, *(tensor.clone() for tensor in inputs))
     return recorder.values
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the body; every module's training flag is restored afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training

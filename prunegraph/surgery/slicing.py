@@ -26,7 +26,10 @@ def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
         SurgeryError: an attribute of the plan does not exist or has another value.
     """
     check_model(model)
-    check_plan_fits(model, plan)
+    check_shapes(model, plan)
+    for name, dims in plan.tensors.items():
+        for dim, kept in dims.items():
+            _check_indices(name, dim, kept, plan.shapes.get(name, ()))
     pruned = clone_with(model, _sliced_tensors(model, plan.tensors))
     _update_attributes(pruned, plan)
     for path in plan.replaced:
@@ -37,8 +40,13 @@ def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
     return pruned
 
 
-def check_plan_fits(model: nn.Module, plan: PruningPlan) -> None:
-    """Raises `PlanError` when names, shapes or indices of the plan do not belong to the network."""
+def copy_of(model: nn.Module) -> nn.Module:
+    """An independent copy of a network, in eval mode."""
+    return clone_with(model, _sliced_tensors(model, {})).eval()
+
+
+def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
+    """Raises `PlanError` when the names and shapes of the plan are not those of the network."""
     shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
     for name in [*plan.shapes, *shapes]:
         ours, theirs = shapes.get(name), plan.shapes.get(name)
@@ -47,9 +55,6 @@ def check_plan_fits(model: nn.Module, plan: PruningPlan) -> None:
                 f"the plan was made for another network: {name} has shape {_text(theirs)} in the plan and "
                 f"{_text(ours)} in {type(model).__name__}"
             )
-    for name, dims in plan.tensors.items():
-        for dim, kept in dims.items():
-            _check_indices(name, dim, kept, shapes.get(name, ()))
 
 
 def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> torch.Tensor:

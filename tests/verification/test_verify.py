@@ -1,0 +1,362 @@
+"""What is right passes; every planted fault is caught, and the first place where it shows is named."""
+
+import copy
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunegraph import DependencyGraph, PruningPlan, VerificationError, apply, build_graph, verify
+from prunegraph.verification import relative_difference
+from tests.dependency.networks import CASES, SIGNAL, random_plan
+
+TRIALS = 100
+FAULTY = ["chain", "split", "heads", "transposed", "gated", "attention", "tied", "masking", "weight norm", "flatten"]
+"""Networks in which the faults are planted, in turn."""
+
+
+def subject(name: str, seed: int = 0) -> tuple[nn.Module, nn.Module, PruningPlan, Any, DependencyGraph]:
+    model, x = CASES[name].example()
+    graph = build_graph(model, x)
+    plan = random_plan(graph, seed)
+    return model, apply(model, plan), plan, x, graph
+
+
+@pytest.fixture(scope="module")
+def subjects() -> dict[str, tuple[nn.Module, nn.Module, PruningPlan, Any, DependencyGraph]]:
+    return {name: subject(name) for name in FAULTY}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_right_passes(name: str) -> None:
+    model, pruned, plan, x, graph = subject(name)
+    report = verify(model, pruned, plan, x, graph=graph)
+    assert report.difference <= report.tolerance == 1e-10
+    assert [check.name for check in report.checks] == ["plan", "weights", "cost", "output", "backward", "other inputs"]
+    assert report == verify(model, pruned, plan, x)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_tolerances_follow_the_precision(dtype: torch.dtype, tolerance: float) -> None:
+    model, x = CASES["chain"].example()
+    model, x = model.to(dtype), x.to(dtype)
+    plan = random_plan(build_graph(model, x), 0)
+    assert verify(model, apply(model, plan), plan, x).tolerance == tolerance
+
+
+def named_node(graph: DependencyGraph, message: str) -> torch.fx.Node:
+    """The node that the message names."""
+    found = re.search(r"first diverging node: (\S+) \((\S+)\) in (.*)", message)
+    assert found, message
+    node = next(node for node in graph.trace.graph.nodes if node.name == found[1])
+    assert str(node.target) == found[2]
+    assert found[3] == str(graph.trace.site(node))
+    return node
+
+
+def readers(graph: DependencyGraph, tensor: str) -> list[torch.fx.Node]:
+    """Nodes that read a tensor under any of its names."""
+    for node in graph.trace.graph.nodes:
+        spec = graph.trace.tensors.get(node.name)
+        if spec is not None and tensor in (spec.name, *spec.aliases):
+            return list(node.users)
+    raise AssertionError(tensor)
+
+
+def check_caught(graph: DependencyGraph, tensors: list[str], act: Callable[[], Any]) -> None:
+    """It raises, and names the first node that reads one of the tensors."""
+    with pytest.raises(VerificationError) as caught:
+        act()
+    order = {node: step for step, node in enumerate(graph.trace.graph.nodes)}
+    first = min((node for tensor in tensors for node in readers(graph, tensor)), key=order.__getitem__)
+    assert named_node(graph, str(caught.value)) is first
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_wrong_index_in_a_plans_tensors_is_caught(trial: int, subjects: dict[str, Any]) -> None:
+    model, pruned, plan, x, graph = subjects[FAULTY[trial % len(FAULTY)]]
+    generator = np.random.default_rng(trial)
+    name = generator.choice(sorted(plan.tensors))
+    dim = int(generator.choice(sorted(plan.tensors[name])))
+    indices = list(plan.tensors[name][dim])
+    place = int(generator.integers(len(indices)))
+    size = plan.shapes[name][dim]
+    indices[place] = int(generator.choice([i for i in [-1, *range(size + 3)] if i != indices[place]]))
+    tensors = {**plan.tensors, name: {**plan.tensors[name], dim: tuple(indices)}}
+    check_caught(
+        graph, [name], lambda: verify(model, pruned, dataclasses.replace(plan, tensors=tensors), x, graph=graph)
+    )
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_wrong_channel_in_a_plan_is_caught(trial: int, subjects: dict[str, Any]) -> None:
+    model, pruned, plan, x, graph = subjects[FAULTY[trial % len(FAULTY)]]
+    generator = np.random.default_rng(trial)
+    group = graph.groups[generator.integers(len(graph.groups))]
+    kept = list(plan.kept[group.name])
+    kept[generator.integers(len(kept))] = int(
+        generator.choice([c for c in range(-2, group.width + 3) if c not in kept])
+    )
+    broken = dataclasses.replace(plan, kept={**plan.kept, group.name: tuple(kept)})
+    check_caught(graph, [m.tensor for m in group.members], lambda: verify(model, pruned, broken, x, graph=graph))
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_network_of_another_plan_is_caught(trial: int, subjects: dict[str, Any]) -> None:
+    """A right plan and a right network, which do not belong together."""
+    model, _, plan, x, graph = subjects[FAULTY[trial % len(FAULTY)]]
+    other = random_plan(graph, trial + 1)
+    differing = [name for name in plan.tensors if plan.tensors[name] != other.tensors[name]]
+    if not differing:
+        assert other == plan
+        return
+    check_caught(graph, differing, lambda: verify(model, apply(model, other), plan, x, graph=graph))
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_one_changed_element_is_caught(trial: int, subjects: dict[str, Any]) -> None:
+    model, pruned, plan, x, graph = subjects[FAULTY[trial % len(FAULTY)]]
+    broken = copy.deepcopy(pruned)
+    generator = np.random.default_rng(trial)
+    tensors = {n: t for n, t in broken.state_dict().items() if t.is_floating_point() and t.numel()}
+    name = str(generator.choice(sorted(tensors)))
+    flat = tensors[name].view(-1)
+    place = int(generator.integers(flat.numel()))
+    change = [lambda v: v + 1e-12, lambda v: -v, lambda v: v * float("nan"), lambda v: v.nextafter(v + 1)]
+    flat[place] = change[trial % 4](flat[place])
+    check_caught(graph, [name], lambda: verify(model, broken, plan, x, graph=graph))
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_two_swapped_channels_are_caught(trial: int, subjects: dict[str, Any]) -> None:
+    generator = np.random.default_rng(trial)
+    model, pruned, plan, x, graph = subjects[FAULTY[trial % len(FAULTY)]]
+    broken = copy.deepcopy(pruned)
+    candidates = [
+        (name, dim)
+        for name, tensor in broken.state_dict().items()
+        for dim in plan.tensors.get(name, {})
+        if tensor.shape[dim] > 1 and len(torch.unique(tensor)) == tensor.numel()
+    ]
+    name, dim = candidates[generator.integers(len(candidates))]
+    tensor = broken.state_dict()[name]
+    order = np.arange(tensor.shape[dim])
+    a, b = generator.choice(tensor.shape[dim], 2, replace=False)
+    order[[a, b]] = order[[b, a]]
+    tensor.copy_(tensor.index_select(dim, torch.from_numpy(order)).clone())
+    check_caught(graph, [name], lambda: verify(model, broken, plan, x, graph=graph))
+
+
+def test_the_first_of_several_faults_is_named() -> None:
+    model, pruned, plan, x, graph = subject("chain")
+    with torch.no_grad():
+        for parameter in (pruned.b.weight, pruned.act.weight, pruned.norm.running_var):
+            parameter.add_(1e-9)
+    check_caught(graph, ["norm.running_var"], lambda: verify(model, pruned, plan, x, graph=graph))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0.0, float("nan")), (float("inf"), torch.finfo(torch.float64).max), (0.0, -0.0)]
+)
+def test_weights_are_compared_bit_by_bit(before: float, after: float) -> None:
+    model, x = CASES["chain"].example()
+    graph = build_graph(model, x)
+    with torch.no_grad():
+        model.b.bias[0] = before
+    plan = graph.plan({"a.weight[0]": [0, 1]})
+    pruned = apply(model, plan)
+    with torch.no_grad():
+        pruned.b.bias[0] = after
+    check_caught(graph, ["b.bias"], lambda: verify(model, pruned, plan, x, graph=graph))
+
+
+def wrong_eps(pruned: nn.Module) -> None:
+    pruned.norm.eps = 0.1
+
+
+def wrong_hook(pruned: nn.Module) -> None:
+    pruned.act.register_forward_hook(lambda module, args, output: output.roll(1, dims=1))
+
+
+def wrong_activation(pruned: nn.Module) -> None:
+    pruned.act = nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (wrong_eps, r"first diverging node: \S+ \(aten.batch_norm.default\) in norm at"),
+        (wrong_hook, "take different paths from here"),
+        (wrong_activation, r"act.weight of the pruned network is missing; first diverging node: .*aten.prelu"),
+    ],
+)
+def test_what_computes_something_else_is_caught(fault: Callable[[nn.Module], None], message: str) -> None:
+    model, pruned, plan, x, graph = subject("chain")
+    fault(pruned)
+    with pytest.raises(VerificationError, match=message):
+        verify(model, pruned, plan, x, graph=graph)
+
+
+def test_a_wrong_attribute_is_caught() -> None:
+    model, pruned, plan, x, graph = subject("heads")
+    pruned.width = 4
+    with pytest.raises(VerificationError, match=r"the pruned network does not run: [^Z]*view"):
+        verify(model, pruned, plan, x, graph=graph)
+    wrong = tuple(dataclasses.replace(a, new=3) if a.name == "width" else a for a in plan.attributes)
+    with pytest.raises(VerificationError, match=r"the plan sets \.?width wrongly"):
+        verify(model, pruned, dataclasses.replace(plan, attributes=wrong), x, graph=graph)
+
+
+def test_a_broken_tie_is_caught() -> None:
+    model, pruned, plan, x, graph = subject("tied")
+    pruned.last.weight = nn.Parameter(pruned.table.weight.detach().clone())
+    with pytest.raises(VerificationError, match="parameters, the pruned network has"):
+        verify(model, pruned, plan, x, graph=graph)
+
+
+def test_a_tensor_too_many_is_caught() -> None:
+    model, pruned, plan, x, graph = subject("chain")
+    pruned.register_buffer("extra", torch.zeros(1))
+    with pytest.raises(VerificationError, match="extra of the pruned network is not in the original"):
+        verify(model, pruned, plan, x, graph=graph)
+
+
+def test_a_plan_of_another_network_is_caught() -> None:
+    model, pruned, _, x, graph = subject("chain")
+    with pytest.raises(VerificationError, match="the plan does not fit the network"):
+        verify(model, pruned, subject("cat")[2], x, graph=graph)
+
+
+class Picky(nn.Module):
+    """Different code for other batches: a width that is written there is only met by other inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(y if x.shape[0] == SIGNAL[0] else y.view(-1, 6, x.shape[-1]))
+
+
+def test_a_batch_of_another_size_is_tried() -> None:
+    model, x = Picky(), torch.randn(SIGNAL)
+    plan = build_graph(model, x).plan({"a.weight[0]": [0, 1]})
+    with pytest.raises(VerificationError, match="fails on a batch of 2, which the original accepts"):
+        verify(model, apply(model, plan), plan, x)
+
+
+def test_an_original_that_takes_one_shape_only_is_no_fault() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(16, 6), nn.Linear(6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x.view(2, 16)))
+
+    model, x = Fixed(), torch.randn(2, 1, 16)
+    plan = build_graph(model, x).plan({"a.weight[0]": [0, 1]})
+    report = verify(model, apply(model, plan), plan, x)
+    assert report.checks[-1].detail == "the original accepts inputs of the example's shape only"
+
+
+def test_an_original_without_backward_pass_is_no_fault() -> None:
+    class Once(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x).sigmoid()
+            z = self.b(y)
+            y.add_(1)  # spoils what the backward pass of the sigmoid needs
+            return z
+
+    model, x = Once(), torch.randn(2, 3)
+    plan = build_graph(model, x).plan({"a.weight[0]": [0, 1]})
+    details = {check.name: check.detail for check in verify(model, apply(model, plan), plan, x).checks}
+    assert details["backward"] == "the original has no backward pass"
+
+
+class Outputs(nn.Module):
+    """Outputs of other types than floats, and with infinities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.b(self.a(x))
+        return {
+            "loud": y > 0,
+            "best": y.argmax(-1),
+            "log": y.relu().log(),
+            "ratio": torch.zeros_like(y) / torch.zeros_like(y),
+            "spectrum": torch.complex(y, y),
+        }
+
+
+def test_outputs_of_any_type_are_compared() -> None:
+    model, x = Outputs().double(), torch.randn(5, 3, dtype=torch.float64)
+    plan = build_graph(model, x).plan({"a.weight[0]": [0, 1, 4]})
+    assert verify(model, apply(model, plan), plan, x).difference < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "difference"),
+    [
+        ([3.0, 4.0], [3.0, 4.0], 0.0),
+        ([3.0, 4.5], [3.0, 4.0], 0.1),
+        ([float("inf"), 4.0], [float("inf"), 4.0], 0.0),
+        ([float("nan"), 4.0], [float("nan"), 2.0], 1.0),
+        ([0.0, 1e-3], [0.0, 0.0], 1e-3),
+        ([float("inf")], [float("-inf")], float("inf")),
+        ([float("nan")], [1.0], float("nan")),
+    ],
+)
+def test_relative_differences_by_hand(found: list[float], expected: list[float], difference: float) -> None:
+    assert relative_difference([torch.tensor(found)], [torch.tensor(expected)]) == pytest.approx(
+        difference, nan_ok=True
+    )
+
+
+class Counting(nn.Module):
+    """Counts its runs, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)
+        self.runs, self.last = 0, None
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        self.last = x
+        self.seen += 1
+        return self.b(self.norm(self.a(x)))
+
+
+def test_both_networks_are_left_alone() -> None:
+    model, x = Counting(), torch.randn(4, 3)
+    model.train()
+    model.norm.eval()
+    plan = build_graph(model, x).plan({"a.weight[0]": [0, 1, 4]})
+    pruned = apply(model, plan)
+    pruned.b.weight.grad = torch.ones(1, 3)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    verify(model, pruned, plan, x)
+    for network in (model, pruned):
+        flags = {path: module.training for path, module in network.named_modules()}
+        assert flags == {"": True, "a": True, "norm": False, "b": True}
+        assert (network.runs, network.last, network.seen.item()) == (0, None, 0)
+        assert network.norm.num_batches_tracked == 0
+    assert torch.equal(pruned.b.weight.grad, torch.ones(1, 3))
+    assert [p.grad for p in model.parameters()] == [None] * 6
+    assert torch.equal(torch.get_rng_state(), before)

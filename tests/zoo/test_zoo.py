@@ -30,7 +30,8 @@ every_network = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def subject(request: pytest.FixtureRequest) -> Subject:
-    return examine(*request.param)
+    network, dtype = request.param
+    return examine(network.shorter(), dtype)
 
 
 @every_network

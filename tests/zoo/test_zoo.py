@@ -53,7 +53,7 @@ def test_networks_have_distinct_names() -> None:
     assert len({network.name for network in NETWORKS}) == len(NETWORKS)
 
 
-@pytest.mark.parametrize("row", EXPLANATIONS, ids=lambda row: row.network)
+@pytest.mark.parametrize("row", EXPLANATIONS, ids=lambda row: f"{row.network}-{row.pattern}")
 def test_explanations_speak_of_networks_and_say_why(row: Explanation) -> None:
     assert row.network in {network.name for network in NETWORKS}
     assert row.reason

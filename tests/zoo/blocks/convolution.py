@@ -242,14 +242,16 @@ class TiedAutoencoder(nn.Module):
 class StreamingTCN(nn.Module):
     """Causal convolutions whose left context comes in and goes out as caches."""
 
-    def __init__(self, channels=20, kernel_size=3, dilations=(1, 2, 4)):
+    def __init__(self, channels=20, hidden=32, kernel_size=3, dilations=(1, 2, 4)):
         super().__init__()
         self.contexts = [(kernel_size - 1) * d for d in dilations]
         self.inp = nn.Conv1d(16, channels, 1)
         self.depthwise = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, dilation=d, groups=channels) for d in dilations
         )
-        self.pointwise = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in dilations)
+        self.pointwise = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.PReLU(), nn.Conv1d(hidden, channels, 1)) for _ in dilations
+        )
         self.out = nn.Conv1d(channels, 16, 1)
 
     def forward(self, x, cache):

@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.torch_internals import is_compiled
 from prunegraph.errors import UnsupportedModelError
 
 
@@ -11,6 +12,7 @@ def check_model(model: nn.Module) -> None:
     """Raises `UnsupportedModelError`, with the mend, for a network that cannot be pruned as it is."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
+    _refuse(_compiled_modules(model), "is compiled", "give the module it was made from and compile the result")
     tensors = named_tensors(model)
     _refuse([n for n, t in tensors.items() if is_lazy(t)], "is not initialised yet", "run the network once")
     _refuse([n for n, t in tensors.items() if t.is_meta], "is on the meta device", "load the weights first")
@@ -27,6 +29,11 @@ def _refuse(names: list[str], fault: str, mend: str) -> None:
     if names:
         more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         raise UnsupportedModelError(f"{names[0]}{more} {fault}; {mend}")
+
+
+def _compiled_modules(model: nn.Module) -> list[str]:
+    """Modules in the hands of TorchScript or torch.compile, whose code and tensors are out of reach."""
+    return [path or "the network" for path, module in model.named_modules() if is_compiled(module)]
 
 
 def _quantised_modules(model: nn.Module) -> list[str]:

@@ -110,11 +110,13 @@ def normalise_example(example_inputs: Any) -> Nested:
         The pair (positional arguments, keyword arguments), taken apart.
 
     Raises:
-        InputError: it is none of these, or holds no tensor.
+        InputError: it is none of these, or holds no tensor, or one without values.
     """
     nested = Nested.of(call_arguments(example_inputs))
     if not nested.tensors:
         raise InputError("the example inputs hold no tensor; give a tensor, a tuple, or a dict of keyword arguments")
+    if any(tensor.is_meta for tensor in nested.tensors):
+        raise InputError("an example input is on the meta device, where nothing can be computed; give real values")
     return nested
 
 

@@ -28,6 +28,7 @@ def _is_library(file: str) -> bool:
 
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _NUMEL = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 
 
@@ -47,6 +48,8 @@ class CallRecorder(TorchFunctionMode):
         if mode is None:  # torch itself computes something aside, such as the copy of a constant
             return func(*args, **(kwargs or {}))
         tracer: Any = mode.tracer
+        if func == _DATA:  # reading it would leave the record
+            func = torch.Tensor.detach
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         if func == _SHAPE or func is torch.Tensor.size:

@@ -1,7 +1,9 @@
 """The private switches of torch that capture relies on, all in one place, tested for each supported version."""
 
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -19,23 +21,43 @@ VALUE = "prunegraph_value"
 """Key of a node's metadata under which the specs of its value stand."""
 
 _MODE_SWITCHES = (torch._C._set_grad_enabled,)
+_DYNAMO = "torch._dynamo"
+"""The machinery of torch.compile: it takes a second to load, so it is looked for only where it is loaded already."""
+
+_PROFILER = "profiler"
+"""Namespace of the ops that ``torch.profiler.record_function`` leaves in the graph."""
 
 
 def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.GraphModule:
     """Records the ATen calls that ``function(*tensors)`` makes before autograd, on real values.
 
-    Values read out of tensors (``.item()``, ``.tolist()``) are taken as they are in this run.
+    Values read out of tensors (``.item()``, ``.tolist()``) are taken as they are in this run. Functions under
+    torch.compile run as they are written.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with patch.object(proxy_tensor, "set_meta", _note_value):
+        with patch.object(proxy_tensor, "set_meta", _note_value), _compiled_functions_as_written():
             traced = proxy_tensor.make_fx(
                 function, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
             )(*tensors)
-    for node in list(traced.graph.nodes):
-        if node.target in _MODE_SWITCHES:
+    for node in reversed(traced.graph.nodes):
+        unread = node.op == "get_attr" and not node.users
+        if unread or node.target in _MODE_SWITCHES or getattr(node.target, "namespace", None) == _PROFILER:
             traced.graph.erase_node(node)
     return traced
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether the module is in the hands of TorchScript or torch.compile, where its code is out of reach."""
+    dynamo = sys.modules.get(_DYNAMO)
+    optimized = dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+    return isinstance(module, torch.jit.ScriptModule) or optimized or module._compiled_call_impl is not None
+
+
+def _compiled_functions_as_written() -> AbstractContextManager[Any]:
+    """Lets functions under torch.compile be recorded; there are none where its machinery is not loaded yet."""
+    dynamo = sys.modules.get(_DYNAMO)
+    return nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
 
 
 def _note_value(proxy: fx.Proxy, value: Any) -> fx.Proxy:
@@ -53,4 +75,4 @@ def value_spec(value: Any) -> Any:
     return None
 
 
-__all__ = ["ATTENTION_MODULES", "VALUE", "attention_forward", "trace_aten", "value_spec"]
+__all__ = ["ATTENTION_MODULES", "VALUE", "attention_forward", "is_compiled", "trace_aten", "value_spec"]

@@ -3,6 +3,7 @@
 import functools
 import math
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from prunegraph import CaptureError
 from prunegraph.capture.tracer import capture
+from tests.capture.snapshots import process_state, snapshot
 
 
 class Restless(nn.Module):
@@ -44,38 +46,6 @@ class Restless(nn.Module):
         if self.fails:
             raise ValueError("in the middle")
         return self.b(self.drop(x))
-
-
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    """Values, identities and versions of everything that a module holds."""
-    return {path: {name: _seen(value) for name, value in vars(m).items()} for path, m in model.named_modules()}
-
-
-def _seen(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        gradient = None if value.grad is None else value.grad.tolist()
-        return id(value), value._version, value.tolist(), value.requires_grad, gradient, value.data_ptr()
-    if isinstance(value, nn.Module):
-        return id(value)
-    if isinstance(value, dict):
-        return {key: _seen(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value), [_seen(item) for item in value]
-    return type(value), repr(value)
-
-
-def process_state() -> tuple[Any, ...]:
-    numpy = np.random.get_state()  # noqa: NPY002
-    return (
-        random.getstate(),
-        (numpy[0], numpy[1].tolist(), *numpy[2:]),
-        torch.get_rng_state().tolist(),
-        torch.is_grad_enabled(),
-        torch.backends.mha.get_fastpath_enabled(),
-        torch.overrides._get_current_function_mode_stack(),
-        torch.get_default_dtype(),
-        (math.sqrt, math.log),
-    )
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -149,8 +119,6 @@ def cached_width(rows: int, columns: int) -> int:
 
 
 def test_caches_and_math_are_restored() -> None:
-    import sys
-
     class Cached(nn.Module):
         def __init__(self) -> None:
             super().__init__()

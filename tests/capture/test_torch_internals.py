@@ -1,5 +1,6 @@
 """The private switches of torch that capture relies on, each seen at work with the installed version."""
 
+import inspect
 import warnings
 
 import pytest
@@ -8,7 +9,14 @@ from torch import Tensor, nn
 from torch.fx.experimental import proxy_tensor
 
 from prunegraph.capture.recorder import CallRecorder
-from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, trace_aten, value_spec
+from prunegraph.capture.torch_internals import (
+    ATTENTION_MODULES,
+    VALUE,
+    attention_forward,
+    is_compiled,
+    trace_aten,
+    value_spec,
+)
 from prunegraph.ir.trace import ValueSpec
 
 
@@ -90,6 +98,45 @@ def test_the_last_nodes_of_a_graph_are_found_backwards() -> None:
     assert [node.op for node in (traced.graph._root.prev, traced.graph._root.prev.prev)] == ["output", "call_function"]
 
 
+def test_compiled_functions_run_as_they_are_written() -> None:
+    compiled = torch.compile(lambda x: x.relu() + 1, backend="eager")
+    assert targets(trace_aten(lambda x: compiled(x) * 2, [torch.ones(2)])) == [
+        "aten.relu.default",
+        "aten.add.Tensor",
+        "aten.mul.Tensor",
+    ]
+
+
+def test_notes_for_the_profiler_leave_no_node() -> None:
+    def function(x: Tensor) -> Tensor:
+        with torch.profiler.record_function("part"):
+            return x + 1
+
+    traced = trace_aten(function, [torch.ones(2)])
+    assert [str(node.target) for node in traced.graph.nodes if node.op not in ("placeholder", "output")] == [
+        "aten.add.Tensor"
+    ]
+
+
+def test_reading_data_stays_on_record() -> None:
+    """``x.data`` on its own would be a value from nowhere."""
+    recorder = CallRecorder()
+
+    def function(x: Tensor) -> Tensor:
+        with recorder:
+            return x.data * 2
+
+    assert targets(trace_aten(function, [torch.ones(2)])) == ["aten.detach.default", "aten.mul.Tensor"]
+
+
+def test_compiled_modules_are_known() -> None:
+    in_place = nn.Linear(2, 2)
+    in_place.compile(backend="eager")
+    assert is_compiled(torch.compile(nn.Linear(2, 2), backend="eager"))
+    assert is_compiled(in_place)
+    assert not is_compiled(nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize("value", [3, "x", None])
 def test_only_tensors_have_specs(value: object) -> None:
     assert value_spec(value) is None
@@ -98,9 +145,5 @@ def test_only_tensors_have_specs(value: object) -> None:
 
 @pytest.mark.parametrize("kind", ATTENTION_MODULES)
 def test_attention_has_the_signature_that_is_put_in_its_place(kind: type[nn.Module]) -> None:
-    import inspect
-
-    from prunegraph.capture.torch_internals import attention_forward
-
     theirs, ours = (list(inspect.signature(f).parameters) for f in (kind.forward, attention_forward))
     assert ours[1:] == theirs[1:]

@@ -184,19 +184,6 @@ def test_a_failure_in_the_arguments_names_the_network() -> None:
         capture(nn.Sequential(nn.Linear(4, 2)), (torch.randn(2, 4), 3))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
-def test_scripted_parts_are_followed_or_refused() -> None:
-    class Mixed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = torch.jit.script(nn.Linear(4, 6)), nn.Linear(6, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x))
-
-    assert ops(capture(Mixed(), torch.randn(2, 4))).count("aten.linear.default") == 2
-
-
 def test_fused_transformer_layers_are_seen_in_parts() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     found = ops(capture(layer, torch.randn(2, 3, 8)))

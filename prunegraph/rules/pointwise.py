@@ -62,6 +62,16 @@ class Unary(Pointwise):
         return call.labels(call.tensors()[0])
 
 
+class Noise(Unary):
+    """Draws a random number for each element, where ``train`` says so: of fewer elements each would get another."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = super().labels(call)
+        if next((call[name] for name in ("train", "training") if name in call.arguments), True):
+            call.lock_all(labels, "a random number is drawn for each element")
+        return labels
+
+
 class PRelu(Rule):
     """``y[n, c, ...] = max(0, x) + weight[c] * min(0, x)``; one shared weight leaves the channels alone."""
 
@@ -89,10 +99,10 @@ _UNARY = (
     "leaky_relu softplus softsign tanhshrink hardshrink softshrink log_sigmoid threshold clamp clamp_min clamp_max "
     "clip resolve_conj resolve_neg "
     "detach alias clone contiguous to _to_copy type_as lift lift_fresh lift_fresh_copy double "
-    "float half bfloat16 int long bool dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout "
-    "requires_grad_ rrelu cpu cuda bernoulli zeros_like ones_like full_like empty_like fill zero nan_to_num i0 "
+    "float half bfloat16 int long bool requires_grad_ cpu cuda zeros_like ones_like full_like empty_like fill zero i0 "
     "_conj _neg_view _conj_physical"
 )
+_NOISE = "dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu bernoulli"
 _BINARY = (
     "add sub mul div rsub pow floor_divide true_divide divide multiply subtract remainder fmod atan2 arctan2 hypot "
     "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
@@ -115,6 +125,7 @@ def _named(names: str, rule: Rule) -> dict[Any, Rule]:
 RULES: dict[Any, Rule] = {
     **_named(_UNARY, Unary()),
     **_named(_BINARY, Pointwise()),
+    **_named(_NOISE, Noise()),
     aten.prelu: PRelu(),
     aten._prelu_kernel: PRelu(),
     aten.copy_: Copy(),

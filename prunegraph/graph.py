@@ -1,5 +1,6 @@
 """`build_graph` and `DependencyGraph`: channel groups of a network, what is locked, and what any choice costs."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,15 @@ class DependencyGraph:
         return sum(size for name, size in sizes.items() if name in prunable) / max(sum(sizes.values()), 1)
 
     def cost(self, plan: PruningPlan | None = None) -> Cost:
-        """MACs, parameters and activation memory of one forward pass of the example, dense or under a plan."""
+        """MACs, parameters and activation memory of one forward pass of the example, dense or under a plan.
+
+        Raises:
+            PlanError: the plan was made for another network.
+        """
         if plan is None:
             return self.cost_model.evaluate(np.ones(self._channels, bool))
+        if dict(plan.widths) != {group.name: group.width for group in self.groups}:
+            raise PlanError("the plan was made for another network: it has other channel groups")
         return self.cost_model.evaluate(self.kept_channels(plan.kept))
 
     def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
@@ -85,10 +92,12 @@ class DependencyGraph:
         Raises:
             PlanError: a group or channel does not exist, or a group would lose its last channel.
         """
-        choice = {group.name: self._checked(group, kept) for group in self.groups}
-        unknown = set(kept) - set(choice)
+        if not isinstance(kept, Mapping):
+            raise PlanError(f"expected a dict from group names to kept channels, got {type(kept).__name__}")
+        unknown = set(kept) - {group.name for group in self.groups}
         if unknown:
-            raise PlanError(f"there is no channel group named {sorted(unknown)[0]!r}; see graph.groups")
+            raise PlanError(f"there is no channel group named {min(unknown, key=str)!r}; see graph.groups")
+        choice = {group.name: self._checked(group, kept) for group in self.groups}
         tensors = self._kept_indices(choice)
         return PruningPlan(
             kept=choice,
@@ -123,11 +132,12 @@ class DependencyGraph:
     def _checked(self, group: ChannelGroup, kept: Mapping[str, Iterable[int]]) -> tuple[int, ...]:
         if group.name not in kept:
             return tuple(range(group.width))
-        channels = tuple(sorted({int(channel) for channel in kept[group.name]}))
+        channels = tuple(sorted({_index(channel, group) for channel in _listed(kept[group.name], group)}))
         if not channels:
             raise PlanError(f"group {group.name!r} would lose all of its {group.width} channels; keep at least one")
         if channels[0] < 0 or channels[-1] >= group.width:
-            raise PlanError(f"group {group.name!r} has channels 0 to {group.width - 1}, not {channels[-1]}")
+            stranger = channels[0] if channels[0] < 0 else channels[-1]
+            raise PlanError(f"group {group.name!r} has channels 0 to {group.width - 1}, not {stranger}")
         return channels
 
     def _kept_indices(self, kept: Mapping[str, tuple[int, ...]]) -> dict[str, dict[int, tuple[int, ...]]]:
@@ -165,6 +175,22 @@ class DependencyGraph:
             for path, module in self.trace.modules.items()
             if module.kind in ATTENTION_MODULES and any(name.startswith(f"{path}.") for name in tensors)
         )
+
+
+def _listed(channels: Any, group: ChannelGroup) -> list[Any]:
+    if isinstance(channels, str) or not isinstance(channels, Iterable):
+        raise PlanError(f"the kept channels of group {group.name!r} must be listed, not {channels!r}")
+    return list(channels)
+
+
+def _index(channel: Any, group: ChannelGroup) -> int:
+    """A channel's number; neither 1.5 nor True is one."""
+    try:
+        if not isinstance(channel, bool | np.bool_):
+            return operator.index(channel)
+    except TypeError:
+        pass
+    raise PlanError(f"the kept channels of group {group.name!r} are listed by number; {channel!r} is none")
 
 
 def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:

@@ -10,7 +10,7 @@ from torch import nn
 
 from prunegraph.errors import BudgetError
 from prunegraph.graph import DependencyGraph, build_graph
-from prunegraph.importance.scoring import score
+from prunegraph.importance.scoring import as_criterion, score
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.plugin.contracts import Criterion
@@ -64,7 +64,7 @@ def prune(
     Raises:
         PrunegraphError: the stage that failed raises its own kind; nothing is changed then.
     """
-    scoring = Scoring(criterion=criterion, data=data, loss=loss, seed=seed)
+    scoring = Scoring(criterion=as_criterion(criterion), data=data, loss=loss, seed=seed)
     result = prune_in_stages(model, example_inputs, budget, scoring, stage=nullcontext)
     if optimizer is None:
         return result
@@ -75,15 +75,10 @@ def prune(
 class Scoring:
     """What `prunegraph.score` is to be called with."""
 
-    criterion: str | Criterion = "l1"
+    criterion: Criterion
     data: Iterable[tuple[Any, Any]] | None = None
     loss: Callable[[Any, Any], torch.Tensor] | None = None
     seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """The criterion's name."""
-        return self.criterion if isinstance(self.criterion, str) else self.criterion.name
 
     def __call__(self, graph: DependencyGraph) -> Mapping[str, torch.Tensor]:
         """Scores the graph's groups."""
@@ -99,11 +94,14 @@ def prune_in_stages(
     stage: Callable[[str], AbstractContextManager[Any]],
 ) -> PruningResult:
     """`prune` for callers that show progress: each stage runs within ``stage(what it does)``."""
+    if not isinstance(budget, Budget):
+        raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
+    name = scoring.criterion.name
     with stage("recording and analysing"):
         graph = build_graph(model, example_inputs)
     if not graph.groups:
         raise BudgetError(_nothing_to_prune(graph))
-    with stage(f"scoring by {scoring.name}"):
+    with stage(f"scoring by {name}"):
         scores = scoring(graph)
     with stage("selecting channels"):
         plan = select(graph, scores, budget)
@@ -111,7 +109,7 @@ def prune_in_stages(
         pruned = apply(model, plan)
     with stage("verifying"):
         verification = verify(model, pruned, plan, example_inputs, graph=graph)
-    return PruningResult(model=pruned, plan=plan, report=_report(graph, plan, scoring.name, verification))
+    return PruningResult(model=pruned, plan=plan, report=_report(graph, plan, name, verification))
 
 
 def _nothing_to_prune(graph: DependencyGraph) -> str:

@@ -77,8 +77,8 @@ class _Verification:
     def _check_plan(self) -> str:
         """The plan's tensors and attributes follow from its kept channels."""
         try:
-            expected = self.graph.plan(self.plan.kept)
             check_shapes(self.model, self.plan)
+            expected = self.graph.plan(self.plan.kept)
         except PrunegraphError as error:
             raise VerificationError(
                 f"the plan does not fit the network: {error}{self._where_kept_is_wrong()}"
@@ -94,7 +94,7 @@ class _Verification:
         return f"{sum(map(len, self.plan.kept.values()))} of {sum(self.plan.widths.values())} channels stay"
 
     def _where_kept_is_wrong(self) -> str:
-        for group in self.graph.groups:
+        for group in self.graph.groups if isinstance(self.plan, PruningPlan) else ():
             if not set(self.plan.kept.get(group.name, ())) <= set(range(group.width)):
                 return f"; {self._first_use([member.tensor for member in group.members])[1]}"
         return ""
@@ -287,7 +287,21 @@ def _shortened(tensor: torch.Tensor) -> torch.Tensor:
 
 def _describe(graph: DependencyGraph, node: fx.Node) -> str:
     site = graph.trace.site(node)
+    if node.op == "get_attr":
+        return (
+            f"{node.name}, a value that was not computed by torch calls that can be followed, such as one that went "
+            f"through numpy, read by {_describe(graph, _reader_in_code(graph, node))}"
+        )
     return f"{node.name} ({node.target}) in {site}\n    {site.code}"
+
+
+def _reader_in_code(graph: DependencyGraph, node: fx.Node) -> fx.Node:
+    """The first node that reads the value, if need be through others, in a known line of code."""
+    while (reader := next(iter(node.users), None)) is not None:
+        node = reader
+        if graph.trace.site(node).file:
+            break
+    return node
 
 
 class _Recorder(fx.Interpreter):

@@ -5,9 +5,23 @@ from typing import Any
 
 import torch
 
+from prunegraph.errors import CriterionError
 from prunegraph.graph import DependencyGraph
 from prunegraph.plugin.contracts import Criterion, CriterionContext, run_criterion
 from prunegraph.plugin.manager import find_criterion
+
+
+def as_criterion(criterion: str | Criterion) -> Criterion:
+    """The installed criterion of that name, or the given one.
+
+    Raises:
+        CriterionError: there is none of that name, or something else was given.
+    """
+    if isinstance(criterion, str):
+        return find_criterion(criterion)
+    if isinstance(criterion, type) or not isinstance(criterion, Criterion):
+        raise CriterionError(f"expected a criterion or the name of one, such as 'l1', got {criterion!r}")
+    return criterion
 
 
 def score(
@@ -34,6 +48,6 @@ def score(
         CriterionError: no installed criterion has that name, the criterion cannot serve the request,
             the weights are not finite, or it returned something else than scores.
     """
-    chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
+    chosen = as_criterion(criterion)
     parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
     return run_criterion(chosen, graph, parameters, CriterionContext(seed=seed, data=data, loss=loss))

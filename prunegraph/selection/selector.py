@@ -34,6 +34,8 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
         BudgetError: the budget cannot be met, which gives the reachable range; or it would prune nothing.
         InputError: a name pattern matches no group, or the scores are not those of the graph's groups.
     """
+    if not isinstance(budget, Budget):
+        raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
     selection = _Selection(graph, scores, budget)
     widths = selection.uniform() if budget.ratio is not None else selection.within_cost()
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
@@ -151,9 +153,13 @@ class _Selection:
 
 
 def _refuse_strangers(graph: DependencyGraph, scores: Mapping[str, torch.Tensor]) -> None:
+    if not isinstance(scores, Mapping):
+        raise InputError(f"expected a dict from group names to scores, got {type(scores).__name__}")
     unknown = set(scores) - {group.name for group in graph.groups}
     if unknown:
-        raise InputError(f"there is no channel group named {min(unknown)!r}; are these the scores of another network?")
+        raise InputError(
+            f"there is no channel group named {min(unknown, key=str)!r}; are these the scores of another network?"
+        )
 
 
 def _normalised(group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> NDArray[np.float64]:

@@ -47,6 +47,8 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
     """Raises `PlanError` when the names and shapes of the plan are not those of the network."""
+    if not isinstance(plan, PruningPlan):
+        raise PlanError(f"expected a PruningPlan, got {type(plan).__name__}; PruningPlan.from_json reads a saved one")
     shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
     for name in [*plan.shapes, *shapes]:
         ours, theirs = shapes.get(name), plan.shapes.get(name)

@@ -4,6 +4,7 @@ import math
 import warnings
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class WrittenAttention(nn.Module):
         project: Literal["three linear", "one linear", "view and unbind", "conv"],
         sizes: Literal["attribute", "shape", "minus one", "hard-coded"],
         product: Literal["matmul", "einsum", "bmm", "sdpa"],
-        scale: Literal["attribute", "math", "shape", "none"],
+        scale: Literal["attribute", "math", "shape", "numpy", "none"],
         mask: Literal["none", "causal buffer", "relative bias", "made causal"],
     ) -> None:
         super().__init__()
@@ -72,6 +73,8 @@ class WrittenAttention(nn.Module):
             q = q * self.scale
         elif self.scaling == "math":
             q = q / math.sqrt(self.width)
+        elif self.scaling == "numpy":
+            q = q / float(np.sqrt(self.width))
         elif self.scaling == "shape":
             q = q * q.shape[-1] ** -0.5
         if self.product == "matmul":

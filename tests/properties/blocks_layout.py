@@ -254,7 +254,7 @@ class Frames(nn.Module):
         channels: int,
         width: int,
         *,
-        cut: Literal["unfold", "im2col", "slices"],
+        cut: Literal["unfold", "im2col", "slices", "as_strided"],
         add: Literal["fold", "loop", "index_add"],
     ) -> None:
         super().__init__()
@@ -269,6 +269,12 @@ class Frames(nn.Module):
             return x.unfold(-1, self.size, self.hop).transpose(1, 2).flatten(2)
         if self.cut == "im2col":
             return F.unfold(x.unsqueeze(2), (1, self.size), stride=(1, self.hop)).transpose(1, 2)
+        if self.cut == "as_strided":
+            x = x.contiguous()
+            count = (x.shape[-1] - self.size) // self.hop + 1
+            batch, channel, time = x.stride()
+            x = x.as_strided((*x.shape[:2], count, self.size), (batch, channel, time * self.hop, time))
+            return x.transpose(1, 2).flatten(2)
         starts = range(0, x.shape[-1] - self.size + 1, self.hop)
         return torch.stack([x[..., start : start + self.size].flatten(1) for start in starts], dim=1)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tests.properties import (
     blocks_affine,
     blocks_attention,
+    blocks_habits,
     blocks_indexing,
     blocks_layout,
     blocks_norm,
@@ -38,6 +39,7 @@ _FAMILIES = (
     blocks_attention,
     blocks_spectral,
     blocks_indexing,
+    blocks_habits,
 )
 BLOCKS: types.MappingProxyType[str, type[nn.Module]] = types.MappingProxyType(
     {block.__name__: block for family in _FAMILIES for block in family.BLOCKS}

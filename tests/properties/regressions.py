@@ -1,7 +1,19 @@
-"""Random networks that once failed, as hypothesis printed them, each with what was wrong."""
+"""Random networks that once failed, as hypothesis printed them, by what was wrong."""
 
 from types import MappingProxyType
 
-from tests.properties.networks import NetworkSpec
+from tests.properties.networks import Block, NetworkSpec
 
-REGRESSIONS: MappingProxyType[str, NetworkSpec] = MappingProxyType({})
+REGRESSIONS: MappingProxyType[str, NetworkSpec] = MappingProxyType(
+    {
+        "cost of an einsum that sums over one kept index": NetworkSpec(
+            Block("StateSpace", 4, (("run", "convolution"), ("gated", False))), seed=7
+        ),
+        "cost of a product of two vectors of one kept element": NetworkSpec(
+            Block("NormedWeight", 4, (("norm", "spectral"), ("manner", "parametrized"), ("layer", "conv"))), seed=0
+        ),
+        "a branch on two shapes that become equal": NetworkSpec(
+            Block("CheckedSizes", 6, (("check", "shape branch"),)), seed=3
+        ),
+    }
+)

@@ -19,6 +19,7 @@ WITH_LOCKS = {
     "CatSplit": "chunks of unequal size, and a cut counted from the end",
     "StackUnbind": "one weight per branch",
     "Reorder": "channels rolled and addressed by number",
+    "Hierarchical": "slices at multiples of an attribute",
     "MergeIntoBatch": "features of each channel flattened with the channels",
     "Neighbours": "a window slides over the channels",
     "WrittenAttention": "sizes written in the code, masks as long as the longest input",
@@ -28,10 +29,20 @@ WITH_LOCKS = {
     "SpectralMask": "as many features as the transform has bins",
     "Cache": "a past of fixed length",
     "Creation": "values computed from the number of the channel",
+    "SizedView": "a size that passed through int(), which keeps no origin",
+    "ChannelLoop": "channels taken by number",
+    "AlongChannels": "the order or the number of the channels matters",
+    "DerivedLayer": "a grouped convolution with one output per group; attention that code of its own goes around",
+    "Parametrized": "a norm flattens the kernel's taps",
+    "Frames": "strides of the memory",
     "Recurrent": "an LSTM stays wider than its projection",
     "Repeat": "a grouped convolution sees the first half of one feature beside the other's",
 }
 """Blocks in which something must stay, and why; in all others every channel can be pruned."""
+
+
+WITHOUT_RULE = {"aten.as_strided", "aten.diff", "aten.quantile.scalar"}
+"""Ops that serve to see that what has no rule is locked."""
 
 
 @given(network_specs())
@@ -45,7 +56,7 @@ def test_random_networks_are_pruned_exactly(spec: NetworkSpec) -> None:
 def test_every_option_is_pruned_exactly(kind: str) -> None:
     for spec in specs_of(kind):
         graph = check_pruning(spec)
-        assert not graph.without_rule, spec
+        assert set(graph.without_rule) <= WITHOUT_RULE, spec
         assert kind in WITH_LOCKS or not graph.locked, (spec, graph.locked)
 
 

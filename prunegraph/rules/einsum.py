@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -112,7 +113,7 @@ class Contraction(Rule):
         equation = self.equation(call)
         sizes = self._sizes(call, equation)
         pending = [
-            {name for name, size in zip(term, call.shape(node), strict=True) if size != 1}
+            {name for name, size in zip(term, call.sizes(node), strict=True) if not _is_repeated(size, sizes[name])}
             for node, term in zip(self.operands(call), equation.terms, strict=True)
         ]
         products: list[Product] = []
@@ -129,10 +130,15 @@ class Contraction(Rule):
     def _sizes(self, call: Call, equation: Equation) -> dict[Name, int | Atoms]:
         found: dict[Name, int | Atoms] = {}
         for node, term in zip(self.operands(call), equation.terms, strict=True):
-            for name, size, atoms in zip(term, call.shape(node), call.labels(node), strict=True):
-                if size != 1:
-                    found.setdefault(name, size if atoms is None else atoms)
+            for name, size in zip(term, call.sizes(node), strict=True):
+                if name not in found or _is_repeated(found[name], size):
+                    found[name] = size
         return found
+
+
+def _is_repeated(size: int | Atoms, whole: int | Atoms) -> bool:
+    """Whether a dimension's one index is repeated to match another operand's; one kept channel is not."""
+    return not isinstance(size, np.ndarray) and size == 1 and (isinstance(whole, np.ndarray) or whole != 1)
 
 
 class Einsum(Contraction):

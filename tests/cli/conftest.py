@@ -13,8 +13,9 @@ SEPARATOR = ("tests.cli.networks:separator", "--input-shape", "1,1,200")
 
 
 @pytest.fixture
-def run() -> Callable[..., Any]:
-    """Runs a command; the result has ``exit_code``, ``stdout`` and ``stderr``."""
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a command on a wide terminal; the result has ``exit_code``, ``stdout`` and ``stderr``."""
+    monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: object) -> Any:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"NO_COLOR": "1"})

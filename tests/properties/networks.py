@@ -245,8 +245,8 @@ def _blocks() -> st.SearchStrategy[Block]:
     return _one_of([st.builds(Block, st.just(name), widths, _options(kind)) for name, kind in BLOCKS.items()])
 
 
-def _joins(inner: st.SearchStrategy[Block | Join], most: int) -> st.SearchStrategy[Join]:
-    parts = st.lists(inner, min_size=1, max_size=most).map(tuple)
+def _joins(inner: st.SearchStrategy[Block | Join], most: int, least: int = 1) -> st.SearchStrategy[Join]:
+    parts = st.lists(inner, min_size=least, max_size=most).map(tuple)
     return _one_of([st.builds(Join, st.just(name), parts, _options(kind)) for name, kind in JOINS.items()])
 
 
@@ -258,8 +258,7 @@ def _one_of(strategies: Sequence[st.SearchStrategy[Any]]) -> st.SearchStrategy[A
 def network_specs() -> st.SearchStrategy[NetworkSpec]:
     """Networks of one to six blocks in any topology, nested at most twice."""
     block = _blocks()
-    joined = _joins(block, 5)
-    body = _one_of([block, joined, joined, _joins(_one_of([block, _joins(block, 2)]), 3)])
+    body = _one_of([block, _joins(block, 5), _joins(block, 5, least=2), _joins(_one_of([block, _joins(block, 2)]), 3, least=2)])
     fields = typing.get_type_hints(NetworkSpec)
     drawn = {name: st.sampled_from(_literals(fields[name])) for name in ("encoder", "decoder", "inputs", "outputs")}
     return st.builds(

@@ -18,10 +18,11 @@ from prunegraph.capture.torch_internals import ATTENTION_MODULES
 from prunegraph.capture.tracer import capture
 from prunegraph.cost.build import build_cost_model
 from prunegraph.cost.model import CostModel
+from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.grouping import group_channels
 from prunegraph.dependency.label_space import SizeUse
 from prunegraph.dependency.propagation import RuledCall, propagate
-from prunegraph.dependency.size_uses import settle, solve_for
+from prunegraph.dependency.size_uses import Solution, settle, solve_for
 from prunegraph.dependency.torch_modules import add_module_sizes
 from prunegraph.dependency.view import as_networkx
 from prunegraph.errors import PlanError
@@ -47,6 +48,7 @@ class DependencyGraph:
         calls: node name -> op call and its rule.
         labels: node name -> labels of its value.
         size_uses: the numbers in the user's code that count channels.
+        branches: the sizes in the user's code that must remain unequal.
         channel_of: for each atom the number of its channel over all groups; -1 for what always stays.
         cost_model: costs of any choice of channels.
     """
@@ -59,6 +61,7 @@ class DependencyGraph:
     calls: Mapping[str, RuledCall]
     labels: Mapping[str, Labels]
     size_uses: tuple[SizeUse, ...]
+    branches: tuple[Branch, ...]
     channel_of: NDArray[np.int64]
     cost_model: CostModel
 
@@ -90,7 +93,8 @@ class DependencyGraph:
         """The plan that keeps the given channels; groups that are not named stay whole.
 
         Raises:
-            PlanError: a group or channel does not exist, or a group would lose its last channel.
+            PlanError: a group or channel does not exist, a group would lose its last channel, or two sizes would
+                become equal that the code compares, which would turn a branch.
         """
         if not isinstance(kept, Mapping):
             raise PlanError(f"expected a dict from group names to kept channels, got {type(kept).__name__}")
@@ -98,6 +102,7 @@ class DependencyGraph:
         if unknown:
             raise PlanError(f"there is no channel group named {min(unknown, key=str)!r}; see graph.groups")
         choice = {group.name: self._checked(group, kept) for group in self.groups}
+        self._refuse_turned_branch(choice)
         tensors = self._kept_indices(choice)
         return PruningPlan(
             kept=choice,
@@ -107,6 +112,18 @@ class DependencyGraph:
             replaced=self._replaced(tensors),
             shapes={name: s.shape for s in self.trace.tensors.values() for name in (s.name, *s.aliases)},
         )
+
+    def turned_branch(self, kept: Mapping[str, Sequence[int]]) -> Branch | None:
+        """A comparison of sizes that would come out otherwise with these channels of every group."""
+        value_of = self._solution(kept).value_of if self.branches else None
+        return next((branch for branch in self.branches if value_of and branch.turns(value_of)), None)
+
+    def groups_of(self, branch: Branch) -> tuple[str, ...]:
+        """Names of the groups whose channels the branch counts."""
+        ends = np.cumsum([group.width for group in self.groups])
+        channels = self.channel_of[branch.atoms]
+        numbers = np.searchsorted(ends, np.unique(channels[channels >= 0]), side="right")
+        return tuple(self.groups[number].name for number in np.unique(numbers))
 
     def kept_channels(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
         """For each channel, counted over all groups in their order, whether it stays; shape ``(channels,)``."""
@@ -154,9 +171,19 @@ class DependencyGraph:
                 found.setdefault(name, {})[dim] = tuple(np.flatnonzero(mask).tolist())
         return found
 
+    def _refuse_turned_branch(self, kept: Mapping[str, tuple[int, ...]]) -> None:
+        branch = self.turned_branch(kept)
+        if branch is not None:
+            raise PlanError(
+                f"two sizes that are compared in {branch.site} become equal with these channels, and the network would "
+                f"take another branch; keep one channel more or less in {' or '.join(self.groups_of(branch))}"
+            )
+
+    def _solution(self, kept: Mapping[str, Sequence[int]]) -> Solution:
+        return solve_for(self.size_uses, self.labels, np.append(self.kept_channels(kept), True)[self.channel_of])
+
     def _attribute_updates(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[AttributeUpdate, ...]:
-        atoms_kept = np.append(self.kept_channels(kept), True)[self.channel_of]
-        solution = solve_for(self.size_uses, self.labels, atoms_kept)
+        solution = self._solution(kept)
         if solution.conflicts:
             use = solution.conflicts[0].use
             raise PlanError(
@@ -211,6 +238,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
     add_module_sizes(found.space)
     settle(found.space, found.labels)
     grouping = group_channels(found.space)
+    branches = find_branches(trace, found.space.uses, found.labels)
     tensors = named_tensors(model)
     return DependencyGraph(
         groups=grouping.groups,
@@ -221,6 +249,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         calls=found.calls,
         labels=found.labels,
         size_uses=tuple(found.space.uses),
+        branches=tuple(b for b in branches if (grouping.channel_of[b.atoms] >= 0).any()),
         channel_of=grouping.channel_of,
         cost_model=build_cost_model(trace, found, grouping.channel_of),
     )

@@ -15,11 +15,20 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
+from prunegraph.capture import tracked
 from prunegraph.capture.tracked import expression_of, track
-from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf
-from prunegraph.ir.trace import Equality, Place, Site
+from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
+from prunegraph.ir.trace import Comparison, Place, Site
 
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
+
+
+def _is_asked_by_user() -> bool:
+    """Whether the comparison under way was written in the user's code, not in a library that it calls."""
+    frame: types.FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename == tracked.__file__:
+        frame = frame.f_back
+    return frame is not None and not _is_library(frame.f_code.co_filename)
 
 
 def _is_library(file: str) -> bool:
@@ -39,7 +48,7 @@ class CallRecorder(TorchFunctionMode):
         super().__init__()
         self.sites: dict[str, Site] = {}
         self.sizes: dict[str, dict[Place, Expression]] = {}
-        self.equalities: list[Equality] = []
+        self.comparisons: dict[Comparison, Site] = {}
         self.module_stack: list[str] = []
         self.failure: tuple[BaseException, str] | None = None
 
@@ -61,9 +70,15 @@ class CallRecorder(TorchFunctionMode):
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
         return result
 
-    def note_equality(self, left: Expression, right: Expression) -> None:
-        """Keeps a comparison of sizes that was true."""
-        self.equalities.append(Equality(left=left, right=right, site=self.site()))
+    def note_comparison(self, left: Expression, right: Expression, equal: bool) -> None:
+        """Keeps the outcome of a comparison of sizes, and the first place where it was made.
+
+        Of those that torch makes on its way only equality with an attribute tells something about the network.
+        """
+        telling = equal and any(attributes(side) for side in (left, right)) and not isinstance(right, Constant)
+        comparison = Comparison(left=left, right=right, equal=equal)
+        if comparison not in self.comparisons and (telling or _is_asked_by_user()):
+            self.comparisons[comparison] = self.site()
 
     def site(self) -> Site:
         """The innermost running frame of user code."""
@@ -99,11 +114,11 @@ class CallRecorder(TorchFunctionMode):
             return result
         node = slot.proxy.node.name
         if isinstance(result, torch.Size):
-            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self.note_equality) for dim, n in enumerate(result)]
+            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self.note_comparison) for dim, n in enumerate(result)]
             return torch.Size(sizes)
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
         dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
-        return track(result, ShapeOf(node, dim, result), self.note_equality) if isinstance(dim, int) else result
+        return track(result, ShapeOf(node, dim, result), self.note_comparison) if isinstance(dim, int) else result
 
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         site = self.site()

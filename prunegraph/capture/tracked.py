@@ -8,9 +8,10 @@ attributes and shapes it was computed from.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from prunegraph.ir.sizes import OPERATIONS, Attribute, Constant, Expression, Number, Operation, leaves
+from prunegraph.ir.sizes import OPERATIONS, Constant, Expression, Number, Operation
 
-EqualityJournal: TypeAlias = Callable[[Expression, Expression], None]
+ComparisonJournal: TypeAlias = Callable[[Expression, Expression, bool], None]
+"""Is told both sides of a comparison and whether they were equal."""
 
 
 _UFUNCS = {
@@ -32,8 +33,8 @@ def expression_of(value: Any) -> Expression | None:
     return value.expression if isinstance(value, TrackedInt | TrackedFloat) else None
 
 
-def track(value: Number, expression: Expression, journal: EqualityJournal) -> Any:
-    """Wraps a plain number; the journal is told of every comparison that found two tracked numbers equal."""
+def track(value: Number, expression: Expression, journal: ComparisonJournal) -> Any:
+    """Wraps a plain number; the journal is told whenever it is found equal or unequal to another number."""
     number = (TrackedInt if isinstance(value, int) else TrackedFloat)(value)
     number.expression, number.journal = expression, journal
     return number
@@ -43,7 +44,7 @@ class _Tracked:
     """Arithmetic shared by the tracked integer and the tracked float."""
 
     expression: Expression
-    journal: EqualityJournal
+    journal: ComparisonJournal
 
     def _apply(self, name: str, *operands: Any) -> Any:
         if not all(isinstance(operand, int | float) for operand in operands):
@@ -59,9 +60,8 @@ class _Tracked:
 
     def __eq__(self, other: object) -> bool:
         equal = _plain(self) == (_plain(other) if isinstance(other, _Tracked) else other)
-        theirs = expression_of(other)
-        if equal and theirs is not None and _reads_attribute(self.expression, theirs):
-            self.journal(self.expression, theirs)
+        if isinstance(other, int | float):
+            self.journal(self.expression, expression_of(other) or Constant(_plain(other)), equal)
         return equal
 
     def __ne__(self, other: object) -> bool:
@@ -153,7 +153,3 @@ class TrackedFloat(_Tracked, float):  # type: ignore[misc]
 
 def _plain(value: Any) -> Number:
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
-
-
-def _reads_attribute(*expressions: Expression) -> bool:
-    return any(isinstance(leaf, Attribute) for expression in expressions for leaf in leaves(expression))

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from prunegraph.dependency.grouping import tabulate
 from prunegraph.dependency.label_space import LabelSpace, SizeUse
 from prunegraph.ir.channels import Lock
-from prunegraph.ir.sizes import Attribute, Expression, Leaf, Number, ShapeOf, attributes, evaluate, invert, leaves
+from prunegraph.ir.sizes import (
+    Attribute,
+    Constant,
+    Expression,
+    Leaf,
+    Number,
+    ShapeOf,
+    attributes,
+    evaluate,
+    invert,
+    leaves,
+)
 from prunegraph.rules.base import Atoms, Labels
 
 _TRIALS = 3
@@ -31,10 +42,17 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Solution:
-    """Attribute values for one choice of kept channels."""
+    """Attribute values for one choice of kept channels.
+
+    Attributes:
+        values: the attributes that count channels.
+        conflicts: equations that do not hold.
+        value_of: every attribute and shape under the choice.
+    """
 
     values: Mapping[Attribute, int]
     conflicts: tuple[Conflict, ...]
+    value_of: Callable[[Leaf], Number]
 
 
 def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Callable[[ShapeOf], int]) -> Solution:
@@ -63,7 +81,7 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Cal
         for attribute, value in found.items():
             values[attribute] = value
             owners.setdefault(attribute, use)
-    return Solution(values=values, conflicts=tuple(conflicts))
+    return Solution(values=values, conflicts=tuple(conflicts), value_of=value_of)
 
 
 def _simplicity(use: SizeUse) -> tuple[int, bool]:
@@ -117,15 +135,15 @@ def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArr
 
 
 def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUse]:
-    """``assert x.shape[1] == self.channels`` tells what the attribute counts."""
+    """``assert x.shape[1] == self.channels`` tells what the attribute counts, ``== 64`` that the width stays."""
     found = []
-    for equality in space.trace.equalities:
-        for shape, other in ((equality.left, equality.right), (equality.right, equality.left)):
-            if isinstance(shape, ShapeOf) and labels.get(shape.node) is not None:
-                atoms = labels[shape.node][shape.dim]
-                found.append(
-                    SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=equality.site)
-                )
+    for comparison, site in space.trace.comparisons.items():
+        for shape, other in ((comparison.left, comparison.right), (comparison.right, comparison.left)):
+            if not comparison.equal or not isinstance(shape, ShapeOf) or labels.get(shape.node) is None:
+                continue
+            atoms = labels[shape.node][shape.dim]
+            if isinstance(other, Constant) or attributes(other):
+                found.append(SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=site))
     return found
 
 

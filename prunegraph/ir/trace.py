@@ -62,12 +62,12 @@ class ValueSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Equality:
-    """Two sizes that the user's code compared and found equal, one of them read from an attribute."""
+class Comparison:
+    """Two sizes that the user's code compared, and whether it found them equal."""
 
     left: Expression
     right: Expression
-    site: Site
+    equal: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Trace:
         values: node name -> ValueSpec, a tuple of them for several outputs, or None for other values.
         sites: node name -> place in the user's code.
         sizes: node name -> argument path -> expression behind that number.
-        equalities: comparisons of sizes that were true.
+        comparisons: what the code compared sizes with, and the line that did so first.
         modules: every module of the network by path.
         unused: names of parameters and buffers that no call reads.
         output: structure of the output, for rebuilding it from the graph's flat outputs.
@@ -112,7 +112,7 @@ class Trace:
     values: Mapping[str, Any]
     sites: Mapping[str, Site]
     sizes: Mapping[str, Mapping[Place, Expression]]
-    equalities: tuple[Equality, ...]
+    comparisons: Mapping[Comparison, Site]
     modules: Mapping[str, ModuleSpec]
     unused: frozenset[str]
     output: Any

@@ -43,7 +43,7 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
             f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
             f"parameters in {len(widths)} groups of up to {max(widths)} channels; give a smaller budget"
         )
-    return graph.plan(selection.kept(widths))
+    return graph.plan(selection.kept(selection.without_turned_branch(widths)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,9 @@ class _Range:
             return self.most
         steps = -(-(2 * width - self.step) // (2 * self.step))
         return min(max(steps * self.step, self.least), self.most)
+
+    def next_down(self, width: int) -> int:
+        return max((width - 1) // self.step * self.step, self.least)
 
     def next_up(self, width: int) -> int:
         return min((width // self.step + 1) * self.step, self.most)
@@ -138,6 +141,18 @@ class _Selection:
             float("inf") if value is None else value * cost if value <= 1 else float(value)
             for value, cost in zip(asked, dense, strict=True)
         )
+
+    def without_turned_branch(self, widths: list[int]) -> list[int]:
+        """Narrows one of the groups whose widths the code compares until no comparison comes out otherwise."""
+        while branch := self.graph.turned_branch(self.kept(widths)):
+            counted = self.graph.groups_of(branch)
+            loose = [n for n, group in enumerate(self.graph.groups) if group.name in counted]
+            number = max(loose, key=lambda n: widths[n] - self.ranges[n].least)
+            narrower = self.ranges[number].next_down(widths[number])
+            if narrower == widths[number]:
+                break  # making the plan says what is wrong
+            widths = [*widths[:number], narrower, *widths[number + 1 :]]
+        return widths
 
     def _check_reachable(self) -> None:
         least = [r.least for r in self.ranges]

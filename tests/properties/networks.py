@@ -258,7 +258,8 @@ def _one_of(strategies: Sequence[st.SearchStrategy[Any]]) -> st.SearchStrategy[A
 def network_specs() -> st.SearchStrategy[NetworkSpec]:
     """Networks of one to six blocks in any topology, nested at most twice."""
     block = _blocks()
-    body = _one_of([block, _joins(block, 5), _joins(block, 5, least=2), _joins(_one_of([block, _joins(block, 2)]), 3, least=2)])
+    nested = _joins(_one_of([block, _joins(block, 2)]), 3, least=2)
+    body = _one_of([block, _joins(block, 5), _joins(block, 5, least=2), nested])
     fields = typing.get_type_hints(NetworkSpec)
     drawn = {name: st.sampled_from(_literals(fields[name])) for name in ("encoder", "decoder", "inputs", "outputs")}
     return st.builds(

@@ -1,6 +1,6 @@
 """Prunes a network by a random plan and compares it with everything that is known about it beforehand."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,15 @@ def check_pruning(spec: NetworkSpec) -> prunegraph.DependencyGraph:
     return graph
 
 
-def draw_kept(graph: prunegraph.DependencyGraph, seed: int) -> dict[str, list[int]]:
+def draw_kept(graph: prunegraph.DependencyGraph, seed: int) -> dict[str, Sequence[int]]:
     """Of each group a random non-empty subset of its channels."""
     generator = np.random.default_rng(seed)
-    kept = {}
+    kept: dict[str, Sequence[int]] = {}
     for group in graph.groups:
         count = int(generator.integers(1, group.width + 1))
         kept[group.name] = sorted(generator.choice(group.width, count, replace=False).tolist())
+    while branch := graph.turned_branch(kept):
+        kept.update((group.name, range(group.width)) for group in graph.groups if group.name in graph.groups_of(branch))
     return kept
 
 
@@ -60,13 +62,17 @@ def check_slices(state: Mapping[str, Tensor], dense: Mapping[str, Tensor], plan:
 
 
 def check_outputs(
-    graph: prunegraph.DependencyGraph, model: nn.Module, pruned: nn.Module, inputs: Any, kept: Mapping[str, list[int]]
+    graph: prunegraph.DependencyGraph,
+    model: nn.Module,
+    pruned: nn.Module,
+    inputs: Any,
+    kept: Mapping[str, Sequence[int]],
 ) -> None:
     """The pruned network computes what the exact masked program computes; with all channels that is the original."""
     program = prunegraph.MaskedProgram(graph)
     masks = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in graph.groups}
     for name, channels in kept.items():
-        masks[name][channels] = 1
+        masks[name][list(channels)] = 1
     with torch.no_grad():
         dense, found = run(model, inputs), run(pruned, inputs)
         everything = outputs_of(program({}, *_arguments(inputs)[0], **_arguments(inputs)[1]))

@@ -20,11 +20,11 @@ from prunegraph.errors import (
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import score
 from prunegraph.io.saving import load, save
+from prunegraph.ir.budget import Budget
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.pipeline import PruningResult, prune
 from prunegraph.plugin.hookspecs import hookimpl
-from prunegraph.selection.budget import Budget
 from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply

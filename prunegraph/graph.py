@@ -89,6 +89,10 @@ class DependencyGraph:
             raise PlanError("the plan was made for another network: it has other channel groups")
         return self.cost_model.evaluate(self.kept_channels(plan.kept))
 
+    def macs_and_parameters(self, kept: NDArray[np.bool_]) -> tuple[float, float]:
+        """The two costs when channel i stays where ``kept[i]``, counted over all groups in their order."""
+        return self.cost_model.macs_and_parameters(kept)
+
     def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
         """The plan that keeps the given channels; groups that are not named stay whole.
 

@@ -11,10 +11,10 @@ from torch import nn
 from prunegraph.errors import BudgetError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import as_criterion, score
+from prunegraph.ir.budget import Budget
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.plugin.contracts import Criterion
-from prunegraph.selection.budget import Budget
 from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply

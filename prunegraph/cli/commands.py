@@ -17,9 +17,9 @@ from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.io.checking import verify_saved
 from prunegraph.io.saved_network import read
 from prunegraph.io.saving import save
+from prunegraph.ir.budget import Budget
 from prunegraph.pipeline import Scoring, prune_in_stages
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
-from prunegraph.selection.budget import Budget
 
 app = typer.Typer(
     name="prunegraph",

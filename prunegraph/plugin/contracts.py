@@ -2,19 +2,27 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from prunegraph.errors import CriterionError
+from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import PruningPlan
 
-Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_program"]
+Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_program", "budget"]
 """What a criterion may ask for beside the weights; the name of a field of `CriterionContext`."""
 
 NEEDS: frozenset[str] = frozenset(get_args(Need))
+
+
+Progress: TypeAlias = Callable[[int, int, Mapping[str, float]], None]
+"""Is called with the number of the step, the number of all steps, and named figures such as the loss."""
 
 
 class GraphView(Protocol):
@@ -33,6 +41,9 @@ class GraphView(Protocol):
 
     def cost(self, plan: PruningPlan | None = None) -> Cost:
         """MACs, parameters and activation memory, dense or under a plan."""
+
+    def macs_and_parameters(self, kept: NDArray[np.bool_]) -> tuple[float, float]:
+        """The two costs when channel i stays where ``kept[i]``, counted over all groups in their order; quick."""
 
 
 class MaskedProgram(Protocol):
@@ -53,6 +64,9 @@ class CriterionContext:
         data: batches ``(inputs, targets)``; can be gone through more than once.
         loss: ``loss(output, targets)``, a scalar tensor; less is better.
         masked_program: the network as a function of masks.
+        budget: what is going to stay, for criteria that look at the choice as a whole.
+        progress: told of a long scoring's state: number of the step, number of all steps, named figures.
+        checkpoint: file from which an interrupted scoring goes on, and to which it writes; None for neither.
     """
 
     seed: int = 0
@@ -61,6 +75,16 @@ class CriterionContext:
     data: Iterable[tuple[Any, Any]] | None = None
     loss: Callable[[Any, Any], torch.Tensor] | None = None
     masked_program: MaskedProgram | None = None
+    budget: Budget | None = None
+    progress: Progress | None = None
+    checkpoint: Path | None = None
+
+
+class NetworkScores(dict[str, torch.Tensor]):
+    """Scores of one scale over the whole network: they are compared over groups as they are.
+
+    All other scores are compared within their group, and over groups relative to the group's mean.
+    """
 
 
 @runtime_checkable

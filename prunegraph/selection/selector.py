@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from prunegraph.errors import BudgetError, InputError
 from prunegraph.graph import DependencyGraph
+from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.selection.budget import Budget
+from prunegraph.plugin.contracts import NetworkScores
 
 _EXACT = 1e-9
 
@@ -21,7 +22,8 @@ _EXACT = 1e-9
 def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> PruningPlan:
     """Keeps the channels with the greatest scores that the budget has room for.
 
-    Scores are divided by their group's mean absolute score, so that groups of different scale compare. Channels leave
+    Scores are divided by their group's mean absolute score, so that groups of different scale compare, unless they are
+    `NetworkScores`. Channels leave
     in the order of their scores over the whole network until the costs fit; what then still fits comes back, greatest
     scores first. With ``ratio`` every group loses the same share.
 
@@ -74,7 +76,8 @@ class _Selection:
     def __init__(self, graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> None:
         self.graph, self.budget = graph, budget
         _refuse_strangers(graph, scores)
-        self.scores = [_normalised(group, scores) for group in graph.groups]
+        comparable = isinstance(scores, NetworkScores)
+        self.scores = [_checked(group, scores) if comparable else _normalised(group, scores) for group in graph.groups]
         self.ranking = [np.argsort(-score, kind="stable") for score in self.scores]
         self.ranks = [np.argsort(ranking) for ranking in self.ranking]
         self.ranges = _ranges(graph.groups, budget)
@@ -132,7 +135,7 @@ class _Selection:
 
     def _costs(self, widths: Sequence[int]) -> tuple[float, float]:
         stays = [ranks < width for ranks, width in zip(self.ranks, widths, strict=True)]
-        return self.graph.cost_model.macs_and_parameters(np.concatenate([np.empty(0, bool), *stays]))
+        return self.graph.macs_and_parameters(np.concatenate([np.empty(0, bool), *stays]))
 
     def _limits(self) -> tuple[float, float]:
         dense = self._costs([group.width for group in self.graph.groups])
@@ -178,6 +181,11 @@ def _refuse_strangers(graph: DependencyGraph, scores: Mapping[str, torch.Tensor]
 
 
 def _normalised(group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> NDArray[np.float64]:
+    values = _checked(group, scores)
+    return np.asarray(values / max(np.abs(values).mean(), 1e-30))
+
+
+def _checked(group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> NDArray[np.float64]:
     if group.name not in scores:
         raise InputError(f"there are no scores for the group {group.name!r}")
     values = torch.as_tensor(scores[group.name]).detach().double().cpu().numpy()
@@ -185,7 +193,7 @@ def _normalised(group: ChannelGroup, scores: Mapping[str, torch.Tensor]) -> NDAr
         raise InputError(f"group {group.name!r} has {group.width} channels, but scores of shape {values.shape}")
     if not np.isfinite(values).all():
         raise InputError(f"the scores of the group {group.name!r} are not finite; they are {values[:3]}, ...")
-    return np.asarray(values / max(np.abs(values).mean(), 1e-30))
+    return np.asarray(values)
 
 
 def _ranges(groups: Sequence[ChannelGroup], budget: Budget) -> list[_Range]:

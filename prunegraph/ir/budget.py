@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from numbers import Integral, Real
 
 from prunegraph.errors import BudgetError
@@ -17,6 +18,7 @@ class Budget:
         macs: multiply-accumulate operations that may stay: 0.5 is half of the dense network's.
         params: parameter elements that may stay; may be combined with ``macs``.
         ratio: share of the channels to remove from every group alike, instead of a cost: 0.3 removes 30 %.
+        threshold: every channel with at least this score stays, instead of a cost; the scores decide how much that is.
         round_to: widths become multiples of this where they shrink; 8 or 16 suit tensor cores.
         min_width: no group becomes narrower than this (or than it is).
         include: only groups with a name, module or tensor that matches one of these patterns are pruned; empty for all.
@@ -33,6 +35,7 @@ class Budget:
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
+    threshold: float | None = None
     round_to: int = 1
     min_width: int = 1
     include: tuple[str, ...] = ()
@@ -43,8 +46,11 @@ class Budget:
         for name in ("include", "exclude"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, (getattr(self, name),))
-        if (self.ratio is None) == (self.macs is None and self.params is None):
-            raise BudgetError("give a budget either as macs=... and/or params=..., or as ratio=...")
+        costs = self.macs is not None or self.params is not None
+        if costs + (self.ratio is not None) + (self.threshold is not None) != 1:
+            raise BudgetError(
+                "give a budget as macs=... and/or params=..., or as ratio=..., or as threshold=..."
+            )
         for name in ("macs", "params"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):
@@ -53,6 +59,8 @@ class Budget:
             raise BudgetError(
                 f"ratio={self.ratio!r} is out of range: give the share of channels to remove, 0 to below 1"
             )
+        if self.threshold is not None and not (isinstance(self.threshold, Real) and isfinite(self.threshold)):
+            raise BudgetError(f"threshold={self.threshold!r} must be a finite number")
         for name in ("round_to", "min_width"):
             if not _is_count(getattr(self, name)):
                 raise BudgetError(f"{name}={getattr(self, name)!r} must be a whole number of at least 1")
@@ -61,10 +69,10 @@ class Budget:
 
     @property
     def allows_everything(self) -> bool:
-        """Whether the budget says in so many words that all may stay: shares of 1, or a ratio of 0."""
+        """Whether all may stay, by shares of 1, a ratio of 0, or a threshold."""
         if self.ratio is not None:
             return self.ratio == 0
-        return {self.macs, self.params} <= {None, 1}
+        return self.threshold is not None or {self.macs, self.params} <= {None, 1}
 
 
 def _is_count(value: object) -> bool:

@@ -36,6 +36,10 @@ class GraphView(Protocol):
     def locked(self) -> tuple[LockedGroup, ...]:
         """Coupled channels that must stay, and why."""
 
+    @property
+    def coverage(self) -> float:
+        """Share of the parameter elements that lie in a tensor with at least one prunable dimension."""
+
     def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
         """The plan that keeps the given channels; groups that are not named stay whole."""
 

@@ -14,7 +14,7 @@ from prunegraph.graph import DependencyGraph
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.plugin.contracts import NetworkScores
+from prunegraph.plugin.contracts import GraphView, NetworkScores
 
 _EXACT = 1e-9
 
@@ -38,14 +38,37 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
     """
     if not isinstance(budget, Budget):
         raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
-    selection = _Selection(graph, scores, budget)
-    widths = selection.uniform() if budget.ratio is not None else selection.within_cost()
+    selection = _Selection(graph, _values(graph, scores), _terms(graph, budget))
+    widths = selection.filled(selection.coarse())
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
         raise BudgetError(
             f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
             f"parameters in {len(widths)} groups of up to {max(widths)} channels; give a smaller budget"
         )
-    return graph.plan(selection.kept(selection.without_turned_branch(widths)))
+    return graph.plan(selection.kept(without_turned_branch(graph, selection, widths)))
+
+
+class Projection:
+    """The choice that a budget leaves, for any scores: made once, asked often.
+
+    It is what `select` chooses but for the last few channels that would still fit.
+
+    Args:
+        graph: the groups.
+        budget: what may stay.
+
+    Raises:
+        BudgetError: the budget cannot be met.
+    """
+
+    def __init__(self, graph: GraphView, budget: Budget) -> None:
+        self._graph, self._terms = graph, _terms(graph, budget)
+        self._bounds = np.cumsum([group.width for group in graph.groups])[:-1]
+
+    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which channels stay; scores and result of shape ``(channels,)``, over all groups in their order."""
+        selection = _Selection(self._graph, np.split(scores, self._bounds), self._terms)
+        return selection.stays(selection.coarse())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,32 +93,59 @@ class _Range:
         return min((width // self.step + 1) * self.step, self.most)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """A budget on one network.
+
+    Attributes:
+        budget: as the user gave it.
+        ranges: widths that each group may take.
+        limits: MACs and parameters that may stay.
+    """
+
+    budget: Budget
+    ranges: Sequence[_Range]
+    limits: tuple[float, float]
+
+
 class _Selection:
     """One choice in the making: groups, their ranked channels and their allowed widths."""
 
-    def __init__(self, graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> None:
-        self.graph, self.budget = graph, budget
-        _refuse_strangers(graph, scores)
-        comparable = isinstance(scores, NetworkScores)
-        self.scores = [_checked(group, scores) if comparable else _normalised(group, scores) for group in graph.groups]
-        self.ranking = [np.argsort(-score, kind="stable") for score in self.scores]
+    def __init__(self, graph: GraphView, scores: Sequence[NDArray[np.float64]], terms: _Terms) -> None:
+        self.graph, self.scores, self.budget = graph, scores, terms.budget
+        self.ranges, self.limits = terms.ranges, terms.limits
+        self.ranking = [np.argsort(-score, kind="stable") for score in scores]
         self.ranks = [np.argsort(ranking) for ranking in self.ranking]
-        self.ranges = _ranges(graph.groups, budget)
-        self.limits = self._limits()
 
     def kept(self, widths: Sequence[int]) -> dict[str, list[int]]:
         """The best channels of each group."""
         chosen = zip(self.graph.groups, self.ranking, widths, strict=True)
         return {group.name: ranking[:width].tolist() for group, ranking, width in chosen}
 
-    def uniform(self) -> list[int]:
-        """Every group loses the same share."""
-        share = 1 - (self.budget.ratio or 0.0)
+    def stays(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """For each channel over all groups whether it is among the best of its group."""
+        flags = [ranks < width for ranks, width in zip(self.ranks, widths, strict=True)]
+        return np.concatenate([np.empty(0, bool), *flags])
+
+    def coarse(self) -> list[int]:
+        """The widths before what still fits comes back."""
+        if self.budget.ratio is not None:
+            return self._uniform(1 - self.budget.ratio)
+        if self.budget.threshold is not None:
+            return self._above(self.budget.threshold)
+        return self._within_cost()
+
+    def _uniform(self, share: float) -> list[int]:
         return [r.rounded(round(g.width * share)) for g, r in zip(self.graph.groups, self.ranges, strict=True)]
 
-    def within_cost(self) -> list[int]:
-        """The widest choice in the order of scores that fits, then whatever else fits."""
-        self._check_reachable()
+    def _above(self, threshold: float) -> list[int]:
+        return [
+            r.rounded(max(int((score >= threshold).sum()), r.least))
+            for score, r in zip(self.scores, self.ranges, strict=True)
+        ]
+
+    def _within_cost(self) -> list[int]:
+        """The widest choice in the order of scores that fits."""
         order = self._removal_order()
         low, high = 0, len(order)
         while low < high:
@@ -104,7 +154,7 @@ class _Selection:
                 high = middle
             else:
                 low = middle + 1
-        return self._filled(self._widths_after(order[:low]), order[:low])
+        return self._widths_after(order[:low])
 
     def _removal_order(self) -> NDArray[np.int64]:
         """Group number of each channel that may leave, lowest score first."""
@@ -121,56 +171,77 @@ class _Selection:
         gone = np.bincount(removed, minlength=len(self.ranges))
         return [r.rounded(g.width - int(n)) for g, r, n in zip(self.graph.groups, self.ranges, gone, strict=True)]
 
-    def _filled(self, widths: list[int], removed: NDArray[np.int64]) -> list[int]:
+    def filled(self, widths: list[int]) -> list[int]:
         """Gives channels back, greatest scores first, as long as the costs still fit."""
-        for number in dict.fromkeys(removed[::-1].tolist()):
+        if self.budget.macs is None and self.budget.params is None:
+            return widths
+        for number in self._by_best_removed(widths):
             wider = [*widths[:number], self.ranges[number].next_up(widths[number]), *widths[number + 1 :]]
             if self._fits(wider):
                 widths = wider
         return widths
 
     def _fits(self, widths: Sequence[int]) -> bool:
-        costs = self._costs(widths)
-        return all(cost <= limit * (1 + _EXACT) for cost, limit in zip(costs, self.limits, strict=True))
+        return _fits(self.graph.macs_and_parameters(self.stays(widths)), self.limits)
 
-    def _costs(self, widths: Sequence[int]) -> tuple[float, float]:
-        stays = [ranks < width for ranks, width in zip(self.ranks, widths, strict=True)]
-        return self.graph.macs_and_parameters(np.concatenate([np.empty(0, bool), *stays]))
-
-    def _limits(self) -> tuple[float, float]:
-        dense = self._costs([group.width for group in self.graph.groups])
-        asked = (self.budget.macs, self.budget.params)
-        return tuple(  # type: ignore[return-value]
-            float("inf") if value is None else value * cost if value <= 1 else float(value)
-            for value, cost in zip(asked, dense, strict=True)
-        )
-
-    def without_turned_branch(self, widths: list[int]) -> list[int]:
-        """Narrows one of the groups whose widths the code compares until no comparison comes out otherwise."""
-        while branch := self.graph.turned_branch(self.kept(widths)):
-            counted = self.graph.groups_of(branch)
-            loose = [n for n, group in enumerate(self.graph.groups) if group.name in counted]
-            number = max(loose, key=lambda n: widths[n] - self.ranges[n].least)
-            narrower = self.ranges[number].next_down(widths[number])
-            if narrower == widths[number]:
-                break  # making the plan says what is wrong
-            widths = [*widths[:number], narrower, *widths[number + 1 :]]
-        return widths
-
-    def _check_reachable(self) -> None:
-        least = [r.least for r in self.ranges]
-        if self._fits(least):
-            return
-        smallest, dense = self._costs(least), self._costs([r.most for r in self.ranges])
-        for name, cost, limit, whole in zip(("macs", "params"), smallest, self.limits, dense, strict=True):
-            if cost > limit:
-                raise BudgetError(
-                    f"{name}={getattr(self.budget, name)} cannot be met: this network can go from {whole:,.0f} down to "
-                    f"{cost:,.0f} {name} ({cost / whole:.1%}); {_locked_share(self.graph)}"
-                )
+    def _by_best_removed(self, widths: Sequence[int]) -> list[int]:
+        """Numbers of the groups that lost channels, the one that lost the best channel first."""
+        narrowed = [n for n, (r, width) in enumerate(zip(self.ranges, widths, strict=True)) if width < r.most]
+        return sorted(narrowed, key=lambda n: -self.scores[n][self.ranking[n][widths[n]]])
 
 
-def _refuse_strangers(graph: DependencyGraph, scores: Mapping[str, torch.Tensor]) -> None:
+def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths: list[int]) -> list[int]:
+    """Narrows one of the groups whose widths the code compares until no comparison comes out otherwise."""
+    while branch := graph.turned_branch(selection.kept(widths)):
+        counted = graph.groups_of(branch)
+        loose = [n for n, group in enumerate(graph.groups) if group.name in counted]
+        number = max(loose, key=lambda n: widths[n] - selection.ranges[n].least)
+        narrower = selection.ranges[number].next_down(widths[number])
+        if narrower == widths[number]:
+            break  # making the plan says what is wrong
+        widths = [*widths[:number], narrower, *widths[number + 1 :]]
+    return widths
+
+
+def _terms(graph: GraphView, budget: Budget) -> _Terms:
+    ranges = _ranges(graph.groups, budget)
+    most, least = (_costs(graph, [getattr(r, end) for r in ranges]) for end in ("most", "least"))
+    limits = _limits(budget, _costs(graph, [group.width for group in graph.groups]))
+    for name, cost, limit, whole in zip(("macs", "params"), least, limits, most, strict=True):
+        if not _fits((cost,), (limit,)):
+            raise BudgetError(
+                f"{name}={getattr(budget, name)} cannot be met: this network can go from {whole:,.0f} down to "
+                f"{cost:,.0f} {name} ({cost / whole:.1%}); {graph.coverage:.0%} of its parameters lie in prunable "
+                "groups, see graph.locked for the rest"
+            )
+    return _Terms(budget=budget, ranges=ranges, limits=limits)
+
+
+def _limits(budget: Budget, dense: tuple[float, float]) -> tuple[float, float]:
+    return tuple(  # type: ignore[return-value]
+        float("inf") if value is None else value * cost if value <= 1 else float(value)
+        for value, cost in zip((budget.macs, budget.params), dense, strict=True)
+    )
+
+
+def _costs(graph: GraphView, widths: Sequence[int]) -> tuple[float, float]:
+    """MACs and parameters when each group keeps that many channels, whichever they are."""
+    flags = [np.arange(group.width) < width for group, width in zip(graph.groups, widths, strict=True)]
+    return graph.macs_and_parameters(np.concatenate([np.empty(0, bool), *flags]))
+
+
+def _fits(costs: Sequence[float], limits: Sequence[float]) -> bool:
+    return all(cost <= limit * (1 + _EXACT) for cost, limit in zip(costs, limits, strict=True))
+
+
+def _values(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> list[NDArray[np.float64]]:
+    """The scores of each group, on one scale over the network."""
+    _refuse_strangers(graph, scores)
+    comparable = isinstance(scores, NetworkScores)
+    return [_checked(group, scores) if comparable else _normalised(group, scores) for group in graph.groups]
+
+
+def _refuse_strangers(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> None:
     if not isinstance(scores, Mapping):
         raise InputError(f"expected a dict from group names to scores, got {type(scores).__name__}")
     unknown = set(scores) - {group.name for group in graph.groups}
@@ -235,7 +306,3 @@ def _matching(groups: Sequence[ChannelGroup], patterns: Sequence[str]) -> set[in
 def _matches(group: ChannelGroup, pattern: str) -> bool:
     names = {group.name, group.module, *(member.tensor for member in group.members)}
     return any(name == pattern or fnmatchcase(name, pattern) for name in names)
-
-
-def _locked_share(graph: DependencyGraph) -> str:
-    return f"{graph.coverage:.0%} of its parameters lie in prunable groups, see graph.locked for the rest"

@@ -25,7 +25,7 @@ BINARY = [operator.add, operator.sub, operator.mul, operator.floordiv, operator.
 
 
 def tracked(value: int = 12, name: str = "width") -> Any:
-    return track(value, Attribute("", name, value), lambda left, right: None)
+    return track(value, Attribute("", name, value), lambda left, right, equal: None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(BINARY), st.integers(1, 9), st.booleans()), max_size=6), st.integers(1, 50))
@@ -102,15 +102,21 @@ def test_copies_are_equal(copied: Callable[[Any], Any]) -> None:
     assert copied(tracked()) == 12
 
 
-def test_equal_sizes_are_noted() -> None:
-    notes: list[tuple[Expression, Expression]] = []
-    width = track(4, Attribute("a", "width", 4), lambda left, right: notes.append((left, right)))
-    other = track(4, Attribute("b", "width", 4), lambda left, right: notes.append((left, right)))
+def test_comparisons_are_noted() -> None:
+    notes: list[tuple[Expression, Expression, bool]] = []
+    left, right = Attribute("a", "width", 4), Attribute("b", "width", 4)
+    width, other = (track(4, expression, lambda *comparison: notes.append(comparison)) for expression in (left, right))
     assert not width == 5  # noqa: SIM201 - the operator itself is tested
+    assert width != 6
     assert width == 4
-    assert notes == []
+    assert width != "4"
     assert width == other
-    assert notes == [(Attribute("a", "width", 4), Attribute("b", "width", 4))]
+    assert notes == [
+        (left, Constant(5), False),
+        (left, Constant(6), False),
+        (left, Constant(4), True),
+        (left, right, True),
+    ]
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))

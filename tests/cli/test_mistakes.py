@@ -50,7 +50,10 @@ def test_a_mistake_about_the_network(run, arguments: list[str], message: str) ->
         (["--macs", 0], "macs=0.0 is out of range"),
         (["--macs", -1], "macs=-1.0 is out of range"),
         (["--ratio", 1], "ratio=1.0 is out of range"),
-        (["--macs", 0.5, "--ratio", 0.5], "either as macs=... and/or params=..., or as ratio=..."),
+        (
+            ["--macs", 0.5, "--ratio", 0.5],
+            "a budget as macs=... and/or params=..., or as ratio=..., or as threshold=...",
+        ),
         (["--macs", 0.5, "--round-to", 0], "round_to=0 must be"),
         (["--macs", 0.5, "--include", "nothing.*"], "the pattern 'nothing.*' matches no channel group"),
         (["--macs", 0.5, "--pin", "encoder*=99"], "cannot pin group 'encoder.weight[0]' to 99 channels: it has 16"),

@@ -1,13 +1,17 @@
 """`score`: runs an importance criterion on the channel groups of a network."""
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from prunegraph.errors import CriterionError
 from prunegraph.graph import DependencyGraph
-from prunegraph.plugin.contracts import Criterion, CriterionContext, run_criterion
+from prunegraph.ir.budget import Budget
+from prunegraph.masked.program import MaskedProgram
+from prunegraph.plugin.contracts import Criterion, CriterionContext, Progress, run_criterion
+from prunegraph.plugin.contracts import MaskedProgram as MaskedProgramContract
 from prunegraph.plugin.manager import find_criterion
 
 
@@ -31,6 +35,10 @@ def score(
     seed: int = 0,
     data: Iterable[tuple[Any, Any]] | None = None,
     loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    budget: Budget | None = None,
+    masked_program: MaskedProgramContract | None = None,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> Mapping[str, torch.Tensor]:
     """One number per channel of every group; channels with greater numbers are kept longer.
 
@@ -40,6 +48,10 @@ def score(
         seed: the only source of randomness.
         data: batches ``(inputs, targets)`` for criteria that look at data.
         loss: ``loss(output, targets)`` for criteria that look at a loss.
+        budget: what is going to stay, for criteria that look at the choice as a whole.
+        masked_program: for criteria that learn on it; by default that of the graph, for inputs of its example's shape.
+        progress: told of the state of a scoring that takes long.
+        checkpoint: file from which an interrupted scoring goes on.
 
     Returns:
         Group name -> scores of shape ``(width,)``.
@@ -50,4 +62,15 @@ def score(
     """
     chosen = as_criterion(criterion)
     parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
-    return run_criterion(chosen, graph, parameters, CriterionContext(seed=seed, data=data, loss=loss))
+    if masked_program is None and "masked_program" in chosen.needs:
+        masked_program = MaskedProgram(graph)
+    context = CriterionContext(
+        seed=seed,
+        data=data,
+        loss=loss,
+        masked_program=masked_program,
+        budget=budget,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    return run_criterion(chosen, graph, parameters, context)

@@ -1,6 +1,15 @@
 """The plug-in system: what plug-ins implement, and how they are found."""
 
-from prunegraph.plugin.contracts import Criterion, CriterionContext, GraphView, MaskedProgram, Need, run_criterion
+from prunegraph.plugin.contracts import (
+    Criterion,
+    CriterionContext,
+    GraphView,
+    MaskedProgram,
+    Need,
+    NetworkScores,
+    Progress,
+    run_criterion,
+)
 from prunegraph.plugin.hookspecs import hookimpl
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria, load_op_rules
 
@@ -10,6 +19,8 @@ __all__ = [
     "GraphView",
     "MaskedProgram",
     "Need",
+    "NetworkScores",
+    "Progress",
     "create_manager",
     "find_criterion",
     "hookimpl",

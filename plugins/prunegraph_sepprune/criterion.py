@@ -1,0 +1,96 @@
+"""The criterion ``sepprune``: settings, candidate groups, and scores from what was learned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from prunegraph.errors import BudgetError
+from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
+from prunegraph.selection.selector import Projection
+from prunegraph_sepprune.candidates import candidate_groups
+from prunegraph_sepprune.learning import GUMBEL_MEDIAN, LearningSettings, MaskLearner, Rule, learn_logits
+
+Mode = Literal["budget", "epsilon"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SepPrune:
+    r"""Masks learned with the weights frozen, on the exact masked program.
+
+    Every candidate channel has a logit $\alpha$; in each step its keep value is $m = [\sigma(\alpha + g) > \epsilon]$
+    with Gumbel noise $g$, and the gradient passes the step function as if it were the identity, clipped to $[-1, 1]$.
+    A channel's score is its logit, less in ``epsilon`` mode the logit at which it is kept in half of the samples:
+    a deterministic function of what was learned.
+
+    Attributes:
+        mode: ``budget``: the threshold moves in each step such that the sampled masks meet the budget.
+            ``epsilon``: the threshold stays, and `Budget(threshold=0)` keeps what it keeps.
+        epsilon: the threshold in ``epsilon`` mode; a larger one keeps fewer channels.
+        candidate_share: in ``budget`` mode, groups are candidates from the most expensive one down until removing them
+            would save this share of all MACs that can be saved; the others stay whole.
+        learning: steps, rates and noise.
+
+    Reference:
+        SepPrune: Structured Pruning for Efficient Deep Speech Separation, arXiv 2505.12079, sections 3.2 and 3.3.
+    """
+
+    mode: Mode = "budget"
+    epsilon: float = 0.7
+    candidate_share: float = 0.95
+    learning: LearningSettings = field(default_factory=LearningSettings)
+
+    @property
+    def name(self) -> str:
+        """``sepprune`` or ``sepprune-epsilon``."""
+        return "sepprune" if self.mode == "budget" else "sepprune-epsilon"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Data, a loss and the masked program; in ``budget`` mode the budget."""
+        needed: frozenset[Need] = frozenset({"data", "loss", "masked_program"})
+        return needed | {"budget"} if self.mode == "budget" else needed
+
+    def supports(self, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
+        """Serves every request with something to prune."""
+        return () if graph.groups else ("the network has no channel group that can be pruned",)
+
+    def score(
+        self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
+    ) -> Mapping[str, torch.Tensor]:
+        """The learned logits, shape ``(width,)`` per group; groups that are no candidates score above all others.
+
+        Raises:
+            BudgetError: the budget cannot be met.
+            CriterionError: the data ended at once, or the loss is not finite.
+        """
+        device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
+        names, rule = self._candidates_and_rule(graph, context)
+        learner = MaskLearner(graph, context, names, rule, self.learning, device)
+        learn_logits(learner, context, self.learning)
+        learned = learner.logits()
+        best = max((float(values.max()) for values in learned.values()), default=0.0)
+        whole = {
+            group.name: torch.full((group.width,), best + 1.0, device=device)
+            for group in graph.groups
+            if group.name not in learned
+        }
+        offset = 0.0 if self.mode == "budget" else _logit(self.epsilon) - GUMBEL_MEDIAN
+        return NetworkScores({name: values - offset for name, values in {**whole, **learned}.items()})
+
+    def _candidates_and_rule(self, graph: GraphView, context: CriterionContext) -> tuple[frozenset[str], Rule]:
+        if self.mode == "epsilon" or context.budget is None:
+            threshold = _logit(self.epsilon)
+            return frozenset(group.name for group in graph.groups), lambda noisy: noisy > threshold
+        names = candidate_groups(graph, context.budget, self.candidate_share)
+        others = tuple(group.name for group in graph.groups if group.name not in names)
+        try:
+            return names, Projection(graph, replace(context.budget, exclude=(*context.budget.exclude, *others)))
+        except BudgetError:  # the candidates alone cannot save that much
+            return frozenset(group.name for group in graph.groups), Projection(graph, context.budget)
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability) - np.log1p(-probability))

@@ -1,0 +1,190 @@
+"""Stage 2: learns one logit per channel on the exact masked program."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunegraph.errors import CriterionError
+from prunegraph.plugin import CriterionContext, GraphView
+from prunegraph_sepprune.checkpoint import Checkpoint
+
+Rule: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+"""From the noisy logits of all channels to which of them stay."""
+
+GUMBEL_MEDIAN = -math.log(math.log(2))
+REPORT_EVERY, SAVE_EVERY = 10, 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningSettings:
+    """How masks are learned.
+
+    Attributes:
+        steps: optimizer steps, one batch each.
+        learning_rate: of Adam, without weight decay.
+        temperature: tau in sigma((alpha + g) / tau): how far from the threshold a channel still learns.
+    """
+
+    steps: int = 500
+    learning_rate: float = 0.1
+    temperature: float = 1.0
+
+
+class StraightThrough(torch.autograd.Function):
+    """Hard keep values forward; backward the gradient of the soft ones, clipped to [-1, 1]."""
+
+    @staticmethod
+    def forward(ctx: Any, soft: Tensor, hard: Tensor) -> Tensor:
+        """Returns ``hard``."""
+        return hard.to(soft.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Passes the clipped gradient to ``soft``."""
+        return gradients[0].clamp(-1, 1), None
+
+
+class MaskLearner:
+    """Logits of all channels, their optimizer and their noise.
+
+    Args:
+        graph: the groups.
+        context: masked program, loss and seed.
+        candidates: names of the groups that have masks; the others stay whole.
+        rule: tells from noisy logits which channels stay.
+        settings: rates.
+        device: where the network is.
+    """
+
+    def __init__(
+        self,
+        graph: GraphView,
+        context: CriterionContext,
+        candidates: frozenset[str],
+        rule: Rule,
+        settings: LearningSettings,
+        device: torch.device,
+    ) -> None:
+        self._context, self._rule, self._settings = context, rule, settings
+        self._names, self._widths = [g.name for g in graph.groups], [g.width for g in graph.groups]
+        self._candidates = candidates
+        self._learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
+        self._others = torch.from_numpy(~self._learned).to(device)
+        self._noise = torch.Generator().manual_seed(context.seed)
+        self._logits = torch.rand(len(self._learned), generator=self._noise).to(device).requires_grad_()
+        self._optimizer = torch.optim.Adam([self._logits], lr=settings.learning_rate)
+        # Adam makes its state in the first step; made here, it has names for the checkpoint.
+        self._optimizer.state[self._logits] = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(self._logits),
+            "exp_avg_sq": torch.zeros_like(self._logits),
+        }
+
+    def step(self, inputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
+        """Samples masks, and moves the logits down the gradient of the loss.
+
+        Returns:
+            The loss, and the share of the channels that were kept; both on the network's device.
+        """
+        keep = self._sample()
+        masks = dict(zip(self._names, keep.split(self._widths), strict=True))
+        loss = self._evaluate(masks, inputs, targets)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach(), keep.detach()
+
+    def logits(self) -> dict[str, Tensor]:
+        """What was learned: group name -> shape ``(width,)``, for the candidates."""
+        parts = dict(zip(self._names, self._logits.detach().clone().split(self._widths), strict=True))
+        return {name: part for name, part in parts.items() if name in self._candidates}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that decides the next step, by name."""
+        moments = self._optimizer.state[self._logits]
+        return {"logits": self._logits.detach(), **moments, "noise": self._noise.get_state()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes back to a state."""
+        self._noise.set_state(state["noise"])
+        with torch.no_grad():
+            for name, tensor in self.state().items():
+                tensor.copy_(state[name])
+
+    def _sample(self) -> Tensor:
+        """Hard keep values of this step; the gradient passes to the logits through the sigmoid around the threshold."""
+        uniform = torch.rand(len(self._logits), generator=self._noise).clamp_(1e-6, 1 - 1e-6)
+        noisy = self._logits + (-(-uniform.log()).log()).to(self._logits.device)
+        values = noisy.detach().double().cpu().numpy()
+        stays = self._rule(values)
+        threshold = _threshold(values[self._learned], stays[self._learned])
+        hard = torch.from_numpy(stays).to(noisy.device) | self._others
+        return _straight_through(torch.sigmoid((noisy - threshold) / self._settings.temperature), hard)
+
+    def _evaluate(self, masks: Mapping[str, Tensor], inputs: Any, targets: Any) -> Tensor:
+        loss, program = self._context.loss, self._context.masked_program
+        assert loss is not None
+        assert program is not None
+        if isinstance(inputs, Mapping):
+            return loss(program(masks, **inputs), targets)
+        return loss(program(masks, *(inputs if isinstance(inputs, tuple | list) else (inputs,))), targets)
+
+
+def _straight_through(soft: Tensor, hard: Tensor) -> Tensor:
+    kept: Tensor = StraightThrough.apply(soft, hard)  # type: ignore[no-untyped-call]
+    return kept
+
+
+def _threshold(values: NDArray[np.float64], stays: NDArray[np.bool_]) -> float:
+    """Half-way between the last value that is kept and the first that is not, when as many are kept as stay."""
+    count = int(stays.sum())
+    if count in (0, len(values)):
+        return float(values.max() if count == 0 else values.min())
+    descending = np.sort(values)[::-1]
+    return float(descending[count - 1 : count + 1].mean())
+
+
+def learn_logits(learner: MaskLearner, context: CriterionContext, settings: LearningSettings) -> None:
+    """Runs all steps, or those that an earlier run left over.
+
+    Raises:
+        CriterionError: the data held no batch, or the loss is not finite.
+    """
+    checkpoint = Checkpoint(context.checkpoint, settings, context.seed)
+    start = checkpoint.restore(learner)
+    for step, (inputs, targets) in enumerate(_batches(context.data, start, settings.steps), start + 1):
+        loss, keep = learner.step(inputs, targets)
+        if step % REPORT_EVERY == 0 or step == settings.steps:
+            _report(context, step, settings.steps, float(loss), float(keep.mean()))
+        if step % SAVE_EVERY == 0 or step == settings.steps:
+            checkpoint.write(step, learner)
+
+
+def _report(context: CriterionContext, step: int, steps: int, loss: float, kept: float) -> None:
+    if not math.isfinite(loss):
+        raise CriterionError(f"the loss is {loss} at step {step} of learning masks; look at the data and the loss")
+    if context.progress:
+        context.progress(step, steps, {"loss": loss, "kept channels": kept})
+
+
+def _batches(data: Iterable[tuple[Any, Any]] | None, start: int, end: int) -> Iterator[tuple[Any, Any]]:
+    """Batches number ``start`` to ``end``, going through the data again and again."""
+    number = 0
+    while number < end:
+        before = number
+        for batch in data or ():
+            if number >= end:
+                return
+            if number >= start:
+                yield batch
+            number += 1
+        if number == before:
+            raise CriterionError(
+                "the data hold no batch; give batches (inputs, targets), such as a list"
+            )

@@ -29,7 +29,7 @@ from prunegraph.errors import PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
-from prunegraph.ir.trace import Trace
+from prunegraph.ir.trace import ModuleSpec, Trace
 from prunegraph.plugin.manager import create_manager, load_op_rules
 from prunegraph.rules.base import Labels
 from prunegraph.rules.book import RuleBook
@@ -88,6 +88,11 @@ class DependencyGraph:
         if dict(plan.widths) != {group.name: group.width for group in self.groups}:
             raise PlanError("the plan was made for another network: it has other channel groups")
         return self.cost_model.evaluate(self.kept_channels(plan.kept))
+
+    @property
+    def modules(self) -> Mapping[str, ModuleSpec]:
+        """Every module of the network by path."""
+        return self.trace.modules
 
     def macs_and_parameters(self, kept: NDArray[np.bool_]) -> tuple[float, float]:
         """The two costs when channel i stays where ``kept[i]``, counted over all groups in their order."""

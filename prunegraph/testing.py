@@ -8,7 +8,7 @@ Example::
         check_criterion(MyCriterion())
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prunegraph.graph import build_graph
+from prunegraph.importance.gradients import BatchGradients
 from prunegraph.plugin.contracts import NEEDS, Criterion, CriterionContext, GraphView, run_criterion
 
 __all__ = ["CRITERION_CHECKS", "Case", "check_criterion", "example_case"]
@@ -65,10 +66,12 @@ def example_case(*, device: torch.device | str = "cpu", seed: int = 0) -> Case:
         torch.manual_seed(seed)
         network = _ExampleNetwork().to(device)
         data = [(torch.randn(2, 1, 20, device=device), torch.randn(2, 20, 2, device=device)) for _ in range(2)]
+    graph = build_graph(network, data[0][0])
+    gradients = BatchGradients(graph=graph, data=data, loss=F.mse_loss)
     return Case(
-        graph=build_graph(network, data[0][0]),
+        graph=graph,
         weights={name: weight.detach() for name, weight in network.named_parameters()},
-        context=CriterionContext(seed=seed, gradients=_gradients(network, data), data=data, loss=F.mse_loss),
+        context=CriterionContext(seed=seed, gradients=gradients, data=data, loss=F.mse_loss),
     )
 
 
@@ -155,12 +158,6 @@ class _ExampleNetwork(nn.Module):
         return decoded
 
 
-def _gradients(network: nn.Module, data: Sequence[tuple[Any, Any]]) -> Mapping[str, torch.Tensor]:
-    loss = torch.stack([F.mse_loss(network(inputs), targets) for inputs, targets in data]).mean()
-    names, weights = zip(*network.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
-
-
 class _Untouchable(Mapping[Any, Any]):
     """Stands for tensors, batches or a function, and fails when anybody reads or calls it."""
 
@@ -182,7 +179,6 @@ def _untouchable(context: CriterionContext) -> CriterionContext:
     return CriterionContext(
         seed=context.seed,
         gradients=None if context.gradients is None else trap,
-        activations=None if context.activations is None else trap,
         data=None if context.data is None else trap,
         loss=None if context.loss is None else trap,
         masked_program=None if context.masked_program is None else trap,

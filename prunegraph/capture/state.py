@@ -1,7 +1,7 @@
 """Leaves process-wide state as it was: random number generators, gradient mode, torch's fused-attention switch."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,17 +11,28 @@ _SEED = 0
 
 
 @contextmanager
-def undisturbed(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+def undisturbed(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
     """Runs its body without gradients, with seeded generators, and restores every generator afterwards."""
-    devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
-    python_state, numpy_state = random.getstate(), np.random.get_state()
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(_SEED)
+        with seeded(_SEED, tensors), torch.no_grad():
             torch.backends.mha.set_fastpath_enabled(False)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def seeded(seed: int, tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Runs its body with the generators of Python, numpy, torch and the tensors' devices seeded, then restores them."""
+    devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+            yield
+    finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)

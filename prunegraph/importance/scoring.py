@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from prunegraph.capture.state import seeded
 from prunegraph.errors import CriterionError
 from prunegraph.graph import DependencyGraph
+from prunegraph.importance.gradients import BatchGradients
 from prunegraph.ir.budget import Budget
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.plugin.contracts import Criterion, CriterionContext, Progress, run_criterion
@@ -46,7 +48,8 @@ def score(
         graph: the network's dependency graph.
         criterion: name of an installed criterion, or a criterion.
         seed: the only source of randomness.
-        data: batches ``(inputs, targets)`` for criteria that look at data.
+        data: batches ``(inputs, targets)`` for criteria that look at data, on the network's device; of the shapes of
+            the graph's example inputs for criteria that look at gradients.
         loss: ``loss(output, targets)`` for criteria that look at a loss.
         budget: what is going to stay, for criteria that look at the choice as a whole.
         masked_program: for criteria that learn on it; by default that of the graph, for inputs of its example's shape.
@@ -57,6 +60,7 @@ def score(
         Group name -> scores of shape ``(width,)``.
 
     Raises:
+        InputError: the data or the loss do not fit the network; names the batch.
         CriterionError: no installed criterion has that name, the criterion cannot serve the request,
             the weights are not finite, or it returned something else than scores.
     """
@@ -66,6 +70,7 @@ def score(
         masked_program = MaskedProgram(graph)
     context = CriterionContext(
         seed=seed,
+        gradients=BatchGradients(graph=graph, data=data, loss=loss) if data is not None and loss is not None else None,
         data=data,
         loss=loss,
         masked_program=masked_program,
@@ -73,4 +78,5 @@ def score(
         progress=progress,
         checkpoint=checkpoint,
     )
-    return run_criterion(chosen, graph, parameters, context)
+    with seeded(seed, parameters.values()):  # loaders that shuffle, losses and networks may draw
+        return run_criterion(chosen, graph, parameters, context)

@@ -14,8 +14,9 @@ from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.ir.trace import ModuleSpec
 
-Need: TypeAlias = Literal["gradients", "activations", "data", "loss", "masked_program", "budget"]
+Need: TypeAlias = Literal["gradients", "data", "loss", "masked_program", "budget"]
 """What a criterion may ask for beside the weights; the name of a field of `CriterionContext`."""
 
 NEEDS: frozenset[str] = frozenset(get_args(Need))
@@ -35,6 +36,10 @@ class GraphView(Protocol):
     @property
     def locked(self) -> tuple[LockedGroup, ...]:
         """Coupled channels that must stay, and why."""
+
+    @property
+    def modules(self) -> Mapping[str, ModuleSpec]:
+        """Every module of the network by path: the class behind a tensor's name."""
 
     @property
     def coverage(self) -> float:
@@ -63,8 +68,8 @@ class CriterionContext:
 
     Attributes:
         seed: the only source of randomness.
-        gradients: parameter name -> derivative of the loss, averaged over the batches of ``data``.
-        activations: group name -> values of the group's channels, ``(width, samples)``.
+        gradients: for each batch of ``data`` parameter name -> derivative of the batch's loss; computed while they are
+            gone through, so that only one batch's are held at a time.
         data: batches ``(inputs, targets)``; can be gone through more than once.
         loss: ``loss(output, targets)``, a scalar tensor; less is better.
         masked_program: the network as a function of masks.
@@ -74,8 +79,7 @@ class CriterionContext:
     """
 
     seed: int = 0
-    gradients: Mapping[str, torch.Tensor] | None = None
-    activations: Mapping[str, torch.Tensor] | None = None
+    gradients: Iterable[Mapping[str, torch.Tensor]] | None = None
     data: Iterable[tuple[Any, Any]] | None = None
     loss: Callable[[Any, Any], torch.Tensor] | None = None
     masked_program: MaskedProgram | None = None
@@ -165,7 +169,7 @@ def run_criterion(
 def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
     """Why the criterion cannot serve the request: what it needs and was not given, then its own reasons."""
     missing = tuple(
-        f"it needs {need}, which were not given" if need in ("gradients", "activations") else f"it needs {need}"
+        "it needs gradients: give data and a loss" if need == "gradients" else f"it needs {need}"
         for need in sorted(criterion.needs)
         if getattr(context, need) is None
     )

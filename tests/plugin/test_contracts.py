@@ -71,7 +71,7 @@ def test_reasons_are_reported_before_any_work() -> None:
         run_criterion(criterion, graph(), WEIGHTS, CONTEXT)
 
 
-@pytest.mark.parametrize("need", ["gradients", "activations", "data", "loss", "masked_program"])
+@pytest.mark.parametrize("need", ["gradients", "data", "loss", "masked_program"])
 def test_what_a_criterion_needs_and_was_not_given_is_named(need: str) -> None:
     criterion = Scripted(needs=frozenset({need}), on_score=work)
     with pytest.raises(CriterionError, match=f"needs {need}"):
@@ -87,6 +87,6 @@ def test_a_broken_weight_is_named_before_any_work(bad: float) -> None:
 
 def test_needs_that_are_met_do_not_refuse() -> None:
     scores = {"first": torch.zeros(2)}
-    context = CriterionContext(gradients={}, data=[], loss=torch.nn.functional.mse_loss)
+    context = CriterionContext(gradients=[], data=[], loss=torch.nn.functional.mse_loss)
     criterion = Scripted(needs=frozenset({"gradients", "data", "loss"}), scores=scores)
     assert run_criterion(criterion, graph(), WEIGHTS, context) is scores

@@ -1,0 +1,139 @@
+"""Gradients of a loss by a network's parameters, batch by batch, on the recorded forward pass."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from prunegraph.capture.example import Nested, call_arguments
+from prunegraph.errors import CriterionError, InputError
+from prunegraph.graph import DependencyGraph
+from prunegraph.ir.trace import Trace, ValueSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchGradients:
+    r"""For each batch $b$ the derivatives $\partial L_b / \partial w$ of its loss by every parameter.
+
+    Going through it goes through the data and computes one mapping, parameter name -> tensor of the parameter's shape,
+    for each batch; nothing is kept. What is run is the record of the network's forward pass: in eval mode, on the
+    network's own tensors where they are. A tied parameter has one gradient, over all of its uses; a parameter that is
+    not read has zeros; one of integers has none. The derivative of a complex parameter is torch's:
+    $\partial L / \partial \Re w + i\, \partial L / \partial \Im w$. Code under ``torch.no_grad`` counts like any other.
+    The network's tensors, its buffers and its ``.grad`` stay as they are.
+
+    Attributes:
+        graph: the network's dependency graph, made with example inputs of the shapes of the batches.
+        data: batches ``(inputs, targets)`` on the network's device, the inputs as for `build_graph`.
+        loss: ``loss(output, targets)``, a scalar tensor.
+
+    Raises:
+        InputError: while it is gone through: there is no batch, a batch is no pair, has other shapes than the
+            example, or cannot be run; the loss is not a scalar tensor that depends on the network's output.
+        CriterionError: while it is gone through: a loss or a gradient is not finite; names the batch and the tensor.
+    """
+
+    graph: DependencyGraph
+    data: Iterable[tuple[Any, Any]]
+    loss: Callable[[Any, Any], torch.Tensor]
+
+    def __iter__(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Computes the gradients of one batch after the other."""
+        program = _Program(self.graph)
+        number = -1
+        for number, batch in enumerate(self.data):
+            yield program.gradients(batch, self.loss, f"batch {number} of the data")
+        if number < 0:
+            raise InputError(
+                "there is no batch in the data; a generator can be gone through only once: give a list or a DataLoader"
+            )
+
+
+class _Program:
+    """The recorded forward pass as a function of parameters that are differentiated."""
+
+    def __init__(self, graph: DependencyGraph) -> None:
+        self.trace = graph.trace
+        self.function = _differentiable(graph.trace)
+        tensors = {spec.name: graph.weights[spec.name].detach() for spec in graph.trace.tensors.values()}
+        self.leaves = {
+            spec.name: tensors[spec.name].requires_grad_()
+            for spec in graph.trace.tensors.values()
+            if spec.is_parameter and (spec.dtype.is_floating_point or spec.dtype.is_complex)
+        }
+        self.tensors = tuple(tensors.values())
+
+    def gradients(self, batch: Any, loss: Callable[[Any, Any], torch.Tensor], where: str) -> Mapping[str, torch.Tensor]:
+        inputs, targets = self._checked(batch, where)
+        with torch.enable_grad():
+            value = _scalar(loss(self._output(inputs, where), targets), where)
+            found = torch.autograd.grad(value, tuple(self.leaves.values()), materialize_grads=True)
+        gradients = dict(zip(self.leaves, found, strict=True))
+        _refuse_not_finite(gradients, where)
+        return gradients
+
+    def _output(self, inputs: tuple[torch.Tensor, ...], where: str) -> Any:
+        # Copies, since a forward pass may write to buffers, inputs and even weights.
+        operands = [tensor.clone() for tensor in (*self.tensors, *inputs)]
+        try:
+            outputs = self.function(*operands)
+        except RuntimeError as error:
+            raise InputError(f"the network cannot be run on {where}: {error}") from error
+        return self.trace.output.rebuild(outputs)
+
+    def _checked(self, batch: Any, where: str) -> tuple[tuple[torch.Tensor, ...], Any]:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise InputError(f"{where} must be a pair (inputs, targets), not {type(batch).__name__}")
+        inputs = Nested.of(call_arguments(batch[0])).tensors
+        recorded = [self.trace.values[name] for name in self.trace.inputs]
+        if [ValueSpec(shape=tuple(t.shape), dtype=t.dtype) for t in inputs] != recorded:
+            raise InputError(
+                f"{where} has inputs {_listed(inputs)}, but the network was recorded on {_listed(recorded)}; give "
+                "inputs of one of the batches as example inputs, and batches of one size (drop_last=True)"
+            )
+        return inputs, batch[1]
+
+
+def _differentiable(trace: Trace) -> fx.GraphModule:
+    """The record as a function of all tensors and inputs, ready for autograd.
+
+    CuDNN differentiates recurrent layers in training mode only; without dropout both modes compute the same.
+    """
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(trace.graph, {}))
+    for node in graph.nodes:
+        names = [argument.name for argument in getattr(getattr(node.target, "_schema", None), "arguments", ())]
+        if {"train", "dropout", "params"} <= set(names):
+            node.update_arg(names.index("dropout"), 0.0)
+            node.update_arg(names.index("train"), True)
+    root = nn.Module()
+    for name, constant in trace.constants.items():
+        root.register_buffer(name, constant, persistent=False)
+    return fx.GraphModule(root, graph)
+
+
+def _scalar(value: Any, where: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        found = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise InputError(f"the loss must be a scalar tensor, got {found} on {where}; take its mean")
+    if not value.requires_grad:
+        raise InputError(f"the loss on {where} has no gradient; compute it from the output without detaching it")
+    if not bool(value.isfinite()):
+        raise CriterionError(f"the loss on {where} is {value.item()}; look for silent or broken signals in it")
+    return value.reshape(())
+
+
+def _refuse_not_finite(gradients: Mapping[str, torch.Tensor], where: str) -> None:
+    finite = torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).tolist()
+    bad = [name for name, is_finite in zip(gradients, finite, strict=True) if not is_finite]
+    if bad:
+        raise CriterionError(
+            f"the loss on {where} has NaN or infinite derivatives by {', '.join(map(repr, bad[:3]))}; "
+            "look for silent or broken signals in it"
+        )
+
+
+def _listed(specs: Iterable[Any]) -> str:
+    return ", ".join(f"{tuple(spec.shape)} {str(spec.dtype).removeprefix('torch.')}" for spec in specs) or "(none)"

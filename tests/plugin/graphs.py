@@ -1,11 +1,14 @@
 """A small graph with known weights, built by hand so that every score can be checked with pencil and paper."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from prunegraph.ir.channels import ChannelGroup, Member
+from prunegraph.ir.trace import ModuleSpec
 
 WEIGHTS = {
     "first.weight": torch.tensor([[[3.0, -4.0]], [[0.0, 2.0]]]),
@@ -14,6 +17,8 @@ WEIGHTS = {
     "second.weight": torch.tensor([[1.0, -2.0, 2.0, 4.0], [2.0, 0.0, 1.0, -3.0]]),
 }
 """A convolution (2 filters of 1 channel and 2 taps), a norm, and a linear map behind a flattening by 2."""
+
+KINDS = {"first": nn.Conv1d, "norm": nn.BatchNorm1d, "second": nn.Linear}
 
 
 def member(tensor: str, dim: int, indices: list[list[int]]) -> Member:
@@ -42,8 +47,10 @@ class HandMade:
     """As much of a dependency graph as scoring needs."""
 
     groups: tuple[ChannelGroup, ...]
+    modules: Mapping[str, ModuleSpec]
 
 
-def graph(*groups: ChannelGroup) -> HandMade:
+def graph(*groups: ChannelGroup, kinds: Mapping[str, type] = KINDS) -> HandMade:
     """A graph of these groups; none given means `HIDDEN` alone."""
-    return HandMade(groups=groups or (HIDDEN,))
+    modules = {path: ModuleSpec(path=path, aliases=(), kind=kind, sizes={}) for path, kind in kinds.items()}
+    return HandMade(groups=groups or (HIDDEN,), modules=modules)

@@ -20,8 +20,8 @@ from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
 from benchmarks.zoo.torch_pruning_peer import prune as prune_with_peer
 from prunegraph import Budget, DependencyGraph, PruningPlan
 from prunegraph.capture.tracer import capture
+from prunegraph.optional_packages import import_torchaudio
 from tests.zoo.networks import ZOO, ZooNetwork, quiet
-from tests.zoo.torchaudio_import import import_torchaudio
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -47,3 +47,7 @@ class FileFormatError(PrunegraphError, ValueError):
 
 class DataError(PrunegraphError, OSError):
     """Audio or a corpus is missing or cannot be read; names the file and the mend."""
+
+
+class MissingPackageError(PrunegraphError, ImportError):
+    """An optional package is not installed; names it and the extra that brings it."""

@@ -1,10 +1,8 @@
-"""torchaudio's Conv-TasNet, also beside a CPU-only torch."""
-
-import importlib
-import sys
-from types import ModuleType
+"""torchaudio's Conv-TasNet."""
 
 from torch import nn
+
+from prunegraph.optional_packages import import_torchaudio
 
 
 def conv_tasnet(
@@ -34,7 +32,7 @@ def conv_tasnet(
     Reference:
         Luo and Mesgarani, "Conv-TasNet", IEEE/ACM TASLP 2019.
     """
-    network: nn.Module = _torchaudio_models().ConvTasNet(
+    network: nn.Module = import_torchaudio("torchaudio.models").ConvTasNet(
         num_sources=speakers,
         enc_kernel_size=kernel,
         enc_num_feats=filters,
@@ -45,20 +43,3 @@ def conv_tasnet(
         msk_activate="relu",
     )
     return network
-
-
-def _torchaudio_models() -> ModuleType:
-    """Imports ``torchaudio.models``.
-
-    torchaudio's wheel is linked against CUDA and cannot load its extension beside a CPU-only torch. The networks do not
-    need the extension, so an empty one stands in for it.
-    """
-    try:
-        return importlib.import_module("torchaudio.models")
-    except OSError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
-            del sys.modules[name]
-        stand_in = ModuleType("torchaudio._extension")
-        stand_in.__dict__.update(_IS_TORCHAUDIO_EXT_AVAILABLE=False, fail_if_no_align=lambda function: function)
-        sys.modules["torchaudio._extension"] = stand_in
-        return importlib.import_module("torchaudio.models")

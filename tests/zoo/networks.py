@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from prunegraph.optional_packages import import_torchaudio
 from tests.zoo.speechbrain_glue import MaskingSeparator
-from tests.zoo.torchaudio_import import import_torchaudio
 
 LONG = 8000
 """Examples of at least this many samples can be cut short."""

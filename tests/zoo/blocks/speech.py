@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.zoo.torchaudio_import import import_torchaudio
+from prunegraph.optional_packages import import_torchaudio
 
 
 class EncoderMasker(nn.Module):

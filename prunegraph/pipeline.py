@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from prunegraph.importance.scoring import as_criterion, score
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.plugin.contracts import Criterion
+from prunegraph.masked.program import MaskedNetwork
+from prunegraph.plugin.contracts import Criterion, Progress
 from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
@@ -43,10 +45,12 @@ def prune(
     example_inputs: Any,
     *,
     budget: Budget,
-    criterion: str | Criterion = "l1",
+    criterion: str | Criterion | None = None,
     data: Iterable[tuple[Any, Any]] | None = None,
     loss: Callable[[Any, Any], torch.Tensor] | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> PruningResult:
     """Removes the channels that the network can do without, and proves that the rest is what was chosen.
@@ -55,16 +59,24 @@ def prune(
         model: any network; it is left untouched.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
         budget: what may stay.
-        criterion: name of an installed importance criterion, or a criterion.
-        data: batches ``(inputs, targets)`` for criteria that look at data.
-        loss: ``loss(output, targets)`` for criteria that look at a loss.
+        criterion: name of an installed importance criterion, or a criterion; by default ``sepprune``, which learns on
+            data with a loss, and ``l1`` where neither was given.
+        data: batches ``(inputs, targets)`` for criteria that look at data, such as a list or a data loader; inputs are
+            given like ``example_inputs``.
+        loss: ``loss(output, targets)`` for criteria that look at a loss; less is better.
         seed: the only source of randomness.
+        progress: told of the state of a scoring that takes long: number of the step, of all steps, named figures.
+        checkpoint: file from which an interrupted scoring goes on, and to which it writes.
         optimizer: an optimizer of the network's parameters, whose state is carried over to the smaller network.
 
     Raises:
         PrunegraphError: the stage that failed raises its own kind; nothing is changed then.
     """
-    scoring = Scoring(criterion=as_criterion(criterion), data=data, loss=loss, seed=seed)
+    if criterion is None:
+        criterion = "l1" if data is None and loss is None else "sepprune"
+    scoring = Scoring(
+        criterion=as_criterion(criterion), data=data, loss=loss, seed=seed, progress=progress, checkpoint=checkpoint
+    )
     result = prune_in_stages(model, example_inputs, budget, scoring, stage=nullcontext)
     if optimizer is None:
         return result
@@ -79,10 +91,22 @@ class Scoring:
     data: Iterable[tuple[Any, Any]] | None = None
     loss: Callable[[Any, Any], torch.Tensor] | None = None
     seed: int = 0
+    progress: Progress | None = None
+    checkpoint: Path | None = None
 
-    def __call__(self, graph: DependencyGraph) -> Mapping[str, torch.Tensor]:
-        """Scores the graph's groups."""
-        return score(graph, self.criterion, seed=self.seed, data=self.data, loss=self.loss)
+    def __call__(self, graph: DependencyGraph, model: nn.Module, budget: Budget) -> Mapping[str, torch.Tensor]:
+        """Scores the graph's groups, on data of any shape that the model takes."""
+        return score(
+            graph,
+            self.criterion,
+            seed=self.seed,
+            data=self.data,
+            loss=self.loss,
+            budget=budget,
+            masked_program=MaskedNetwork(model, graph) if "masked_program" in self.criterion.needs else None,
+            progress=self.progress,
+            checkpoint=self.checkpoint,
+        )
 
 
 def prune_in_stages(
@@ -102,7 +126,7 @@ def prune_in_stages(
     if not graph.groups:
         raise BudgetError(_nothing_to_prune(graph))
     with stage(f"scoring by {name}"):
-        scores = scoring(graph)
+        scores = scoring(graph, model, budget)
     with stage("selecting channels"):
         plan = select(graph, scores, budget)
     with stage("surgery"):

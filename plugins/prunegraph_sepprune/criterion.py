@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from prunegraph.errors import BudgetError
+from prunegraph.ir.budget import Budget
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
 from prunegraph.selection.selector import Projection
 from prunegraph_sepprune.candidates import candidate_groups
-from prunegraph_sepprune.learning import GUMBEL_MEDIAN, LearningSettings, MaskLearner, Rule, learn_logits
+from prunegraph_sepprune.learning import GUMBEL_MEDIAN, LearningSettings, MaskLearner, learn_logits
+from prunegraph_sepprune.pricing import MarginalPrice
 
 Mode = Literal["budget", "epsilon"]
 
@@ -67,8 +69,7 @@ class SepPrune:
             CriterionError: the data ended at once, or the loss is not finite.
         """
         device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
-        names, rule = self._candidates_and_rule(graph, context)
-        learner = MaskLearner(graph, context, names, rule, self.learning, device)
+        learner = self._learner(graph, context, device)
         learn_logits(learner, context, self.learning)
         learned = learner.logits()
         best = max((float(values.max()) for values in learned.values()), default=0.0)
@@ -80,16 +81,22 @@ class SepPrune:
         offset = 0.0 if self.mode == "budget" else _logit(self.epsilon) - GUMBEL_MEDIAN
         return NetworkScores({name: values - offset for name, values in {**whole, **learned}.items()})
 
-    def _candidates_and_rule(self, graph: GraphView, context: CriterionContext) -> tuple[frozenset[str], Rule]:
-        if self.mode == "epsilon" or context.budget is None:
+    def _learner(self, graph: GraphView, context: CriterionContext, device: torch.device) -> MaskLearner:
+        everything = frozenset(group.name for group in graph.groups)
+        if context.budget is None or self.mode == "epsilon":
             threshold = _logit(self.epsilon)
-            return frozenset(group.name for group in graph.groups), lambda noisy: noisy > threshold
+            return MaskLearner(graph, context, everything, lambda noisy: noisy > threshold, None, self.learning, device)
         names = candidate_groups(graph, context.budget, self.candidate_share)
-        others = tuple(group.name for group in graph.groups if group.name not in names)
         try:
-            return names, Projection(graph, replace(context.budget, exclude=(*context.budget.exclude, *others)))
+            projection = _projection(graph, context.budget, everything - names)
         except BudgetError:  # the candidates alone cannot save that much
-            return frozenset(group.name for group in graph.groups), Projection(graph, context.budget)
+            names, projection = everything, Projection(graph, context.budget)
+        pricing = MarginalPrice(graph, context.budget, projection)
+        return MaskLearner(graph, context, names, projection, pricing, self.learning, device)
+
+
+def _projection(graph: GraphView, budget: Budget, whole: frozenset[str]) -> Projection:
+    return Projection(graph, replace(budget, exclude=(*budget.exclude, *sorted(whole))))
 
 
 def _logit(probability: float) -> float:

@@ -13,12 +13,17 @@ from torch import Tensor
 from prunegraph.errors import CriterionError
 from prunegraph.plugin import CriterionContext, GraphView
 from prunegraph_sepprune.checkpoint import Checkpoint
+from prunegraph_sepprune.pricing import margin
 
 Rule: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 """From the noisy logits of all channels to which of them stay."""
 
+Pricing: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
+"""From the benefit of all channels, and which of them stay, to what each channel costs in units of benefit."""
+
 GUMBEL_MEDIAN = -math.log(math.log(2))
 REPORT_EVERY, SAVE_EVERY = 10, 50
+_BENEFIT_MEMORY = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class MaskLearner:
         context: masked program, loss and seed.
         candidates: names of the groups that have masks; the others stay whole.
         rule: tells from noisy logits which channels stay.
+        pricing: tells what keeping each channel costs; None where nothing holds them to a budget.
         settings: rates.
         device: where the network is.
     """
@@ -68,16 +74,19 @@ class MaskLearner:
         context: CriterionContext,
         candidates: frozenset[str],
         rule: Rule,
+        pricing: Pricing | None,
         settings: LearningSettings,
         device: torch.device,
     ) -> None:
         self._context, self._rule, self._settings = context, rule, settings
+        self._pricing = pricing
         self._names, self._widths = [g.name for g in graph.groups], [g.width for g in graph.groups]
         self._candidates = candidates
         self._learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
         self._others = torch.from_numpy(~self._learned).to(device)
         self._noise = torch.Generator().manual_seed(context.seed)
         self._logits = torch.rand(len(self._learned), generator=self._noise).to(device).requires_grad_()
+        self._benefit = torch.zeros_like(self._logits, requires_grad=False)
         self._optimizer = torch.optim.Adam([self._logits], lr=settings.learning_rate)
         # Adam makes its state in the first step; made here, it has names for the checkpoint.
         self._optimizer.state[self._logits] = {
@@ -93,22 +102,33 @@ class MaskLearner:
             The loss, and the share of the channels that were kept; both on the network's device.
         """
         keep = self._sample()
-        masks = dict(zip(self._names, keep.split(self._widths), strict=True))
+        keep.retain_grad()
+        masks = dict(zip(self._names, torch.split(keep, self._widths), strict=True))
         loss = self._evaluate(masks, inputs, targets)
+        price = self._price(keep)
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss + (price * keep).sum())
         self._optimizer.step()
+        assert keep.grad is not None
+        self._benefit.lerp_(price - keep.grad, 1 - _BENEFIT_MEMORY)
         return loss.detach(), keep.detach()
+
+    def _price(self, keep: Tensor) -> Tensor:
+        """What each channel's benefit must exceed for its logit to rise, shape ``(channels,)``."""
+        if self._pricing is None:
+            return torch.zeros_like(keep)
+        prices = self._pricing(self._benefit.double().cpu().numpy(), keep.detach().cpu().numpy() > 0)
+        return torch.from_numpy(prices).to(keep)
 
     def logits(self) -> dict[str, Tensor]:
         """What was learned: group name -> shape ``(width,)``, for the candidates."""
-        parts = dict(zip(self._names, self._logits.detach().clone().split(self._widths), strict=True))
+        parts = dict(zip(self._names, torch.split(self._logits.detach().clone(), self._widths), strict=True))
         return {name: part for name, part in parts.items() if name in self._candidates}
 
     def state(self) -> dict[str, Tensor]:
         """All that decides the next step, by name."""
         moments = self._optimizer.state[self._logits]
-        return {"logits": self._logits.detach(), **moments, "noise": self._noise.get_state()}
+        return {"logits": self._logits.detach(), **moments, "benefit": self._benefit, "noise": self._noise.get_state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes back to a state."""
@@ -123,7 +143,7 @@ class MaskLearner:
         noisy = self._logits + (-(-uniform.log()).log()).to(self._logits.device)
         values = noisy.detach().double().cpu().numpy()
         stays = self._rule(values)
-        threshold = _threshold(values[self._learned], stays[self._learned])
+        threshold = margin(values[self._learned], stays[self._learned])
         hard = torch.from_numpy(stays).to(noisy.device) | self._others
         return _straight_through(torch.sigmoid((noisy - threshold) / self._settings.temperature), hard)
 
@@ -139,15 +159,6 @@ class MaskLearner:
 def _straight_through(soft: Tensor, hard: Tensor) -> Tensor:
     kept: Tensor = StraightThrough.apply(soft, hard)  # type: ignore[no-untyped-call]
     return kept
-
-
-def _threshold(values: NDArray[np.float64], stays: NDArray[np.bool_]) -> float:
-    """Half-way between the last value that is kept and the first that is not, when as many are kept as stay."""
-    count = int(stays.sum())
-    if count in (0, len(values)):
-        return float(values.max() if count == 0 else values.min())
-    descending = np.sort(values)[::-1]
-    return float(descending[count - 1 : count + 1].mean())
 
 
 def learn_logits(learner: MaskLearner, context: CriterionContext, settings: LearningSettings) -> None:
@@ -185,6 +196,4 @@ def _batches(data: Iterable[tuple[Any, Any]] | None, start: int, end: int) -> It
                 yield batch
             number += 1
         if number == before:
-            raise CriterionError(
-                "the data hold no batch; give batches (inputs, targets), such as a list"
-            )
+            raise CriterionError("the data hold no batch; give batches (inputs, targets), such as a list")

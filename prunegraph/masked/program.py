@@ -6,6 +6,7 @@ recorded graph is unchanged. With keep values of 0 and 1 the result equals the p
 differentiable in the keep values.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import fx, nn
 
 from prunegraph.capture.example import Nested
 from prunegraph.errors import InputError
-from prunegraph.graph import DependencyGraph
+from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.masked.builder import build_masked_graph
+
+_RECORDS = 8
+"""Shapes whose programs are kept: a record holds no weights, but its graph."""
 
 
 class MaskedProgram(nn.Module):
@@ -81,3 +85,41 @@ class MaskedProgram(nn.Module):
             for group in self._groups
         ]
         return torch.cat(parts) if parts else torch.ones(0, dtype=dtype, device=reference.device)
+
+
+class MaskedNetwork:
+    """The exact masked program of a network for inputs of any shape: recorded anew when a new one comes.
+
+    Args:
+        model: the network.
+        graph: its dependency graph, whose groups the masks are for.
+    """
+
+    def __init__(self, model: nn.Module, graph: DependencyGraph) -> None:
+        self._model, self._graph = model, graph
+        first = tuple(graph.trace.values[name].shape for name in graph.trace.inputs)
+        self._programs = OrderedDict({first: MaskedProgram(graph)})
+
+    def __call__(self, masks: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """The network's output under the masks, see `MaskedProgram`.
+
+        Raises:
+            InputError: with inputs of this shape the network has other channel groups.
+        """
+        shapes = tuple(tuple(tensor.shape) for tensor in Nested.of((args, kwargs)).tensors)
+        if shapes not in self._programs:
+            self._programs[shapes] = self._recorded(args, kwargs)
+            if len(self._programs) > _RECORDS:
+                self._programs.popitem(last=False)
+        return self._programs[shapes](masks, *args, **kwargs)
+
+    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedProgram:
+        if args and kwargs:
+            raise InputError("give inputs either by position or by keyword")
+        graph = build_graph(self._model, kwargs or args)
+        if [(g.name, g.width) for g in graph.groups] != [(g.name, g.width) for g in self._graph.groups]:
+            raise InputError(
+                "with inputs of this shape the network has other channel groups than with the example; "
+                "give an example of the shape of the data"
+            )
+        return MaskedProgram(graph)

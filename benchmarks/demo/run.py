@@ -1,8 +1,9 @@
-"""Prunes the committed Conv-TasNet to half its MACs, verifies it, fine-tunes it for a minute and measures.
+"""Prunes the committed Conv-TasNet to half its MACs by L1 and by learned masks; verifies, fine-tunes and measures.
 
 Everything is heard on utterances that were never trained on; see ``benchmarks/train_separator.py`` for the training.
 """
 
+import itertools
 import json
 import statistics
 import sys
@@ -28,13 +29,31 @@ from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings, k
 from prunegraph.models.torchaudio_models import conv_tasnet
 from prunegraph.recovery.evaluation import Improvement, evaluate_by_family
 from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
-from prunegraph.recovery.losses import best_permutation, pairwise_si_sdr
+from prunegraph.recovery.losses import best_permutation, pairwise_si_sdr, pit_si_sdr_loss
+from prunegraph_sepprune import SepPrune
+from prunegraph_sepprune.learning import LearningSettings
 
 WEIGHTS = Path(__file__).with_name("conv_tasnet_8k.safetensors")
 SAMPLE_RATE = 8000
 MACS = 0.5
 EXAMPLE_SECONDS = 4
-TEST_SEED, TUNING_SEED = 1, 2
+TEST_SEED, TUNING_SEED, MASK_SEED = 1, 2, 3
+CRITERIA = ("l1", "sepprune")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long the demo takes.
+
+    Attributes:
+        mixtures: test mixtures of each kind of pair.
+        mask_steps: steps in which masks are learned.
+        steps: steps of fine-tuning of each pruned network.
+    """
+
+    mixtures: int = 100
+    mask_steps: int = 200
+    steps: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,13 +61,11 @@ class Contestant:
     """One column of the table.
 
     Attributes:
-        network: what is measured.
         parameters: number of parameter elements.
         macs_per_second: MACs per second of audio.
         quality: kind of pair -> SI-SDRi on held-out utterances.
     """
 
-    network: nn.Module
     parameters: int
     macs_per_second: float
     quality: Mapping[str, Improvement]
@@ -94,7 +111,7 @@ def write_examples(networks: Mapping[str, nn.Module], mixtures: Sequence[Mixture
             signals[f"{number}_source{speaker}"] = source
         for name, network in networks.items():
             for speaker, estimate in enumerate(_ordered(network, mixture), start=1):
-                signals[f"{number}_{name}_est{speaker}"] = estimate
+                signals[f"{number}_{name.replace(' ', '_')}_est{speaker}"] = estimate
     for name, signal in signals.items():
         loudest = max(1.0, float(signal.abs().max()))
         soundfile.write(folder / f"{name}.wav", np.asarray(signal / loudest), SAMPLE_RATE)
@@ -102,49 +119,64 @@ def write_examples(networks: Mapping[str, nn.Module], mixtures: Sequence[Mixture
 
 
 def table(contestants: Mapping[str, Contestant], factors: Mapping[str, float]) -> Table:
-    """The one table of the demo."""
+    """The one table of the demo: a row for each network."""
     shown = Table(title="Two-speaker separation, 8 kHz, utterances never trained on")
     shown.add_column("")
-    for name in contestants:
-        shown.add_column(name, justify="right")
-    shown.add_row("parameters", *(f"{item.parameters / 1e3:,.0f} k" for item in contestants.values()))
-    shown.add_row(
-        "MACs per second of audio", *(f"{item.macs_per_second / 1e6:,.1f} M" for item in contestants.values())
-    )
-    shown.add_row(f"real-time factor, {torch.get_num_threads()} thread(s)", *(f"{factors[n]:.4f}" for n in contestants))
-    for pairs in next(iter(contestants.values())).quality:
-        shown.add_row(f"SI-SDRi, {pairs} pairs", *(str(item.quality[pairs]) for item in contestants.values()))
+    kinds = list(next(iter(contestants.values())).quality)
+    threads = f"RTF, {torch.get_num_threads()} thread(s)"
+    for heading in ("parameters", "MACs per s", threads, *(f"SI-SDRi, {pairs}" for pairs in kinds)):
+        shown.add_column(heading, justify="right")
+    for name, item in contestants.items():
+        size = (f"{item.parameters / 1e3:,.0f} k", f"{item.macs_per_second / 1e6:,.1f} M", f"{factors[name]:.4f}")
+        shown.add_row(name, *size, *(str(item.quality[pairs]) for pairs in kinds))
     return shown
 
 
-def run(split: Split, weights: Path, output: Path, *, mixtures: int, steps: int, say: Callable[[str], None]) -> Table:
+def run(split: Split, weights: Path, output: Path, effort: Effort, *, say: Callable[[str], None]) -> Table:
     """Prunes, verifies, fine-tunes, measures and writes the examples; returns the table."""
     dense = load_separator(weights)
-    example = torch.randn(1, 1, EXAMPLE_SECONDS * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
-    say(f"pruning to {MACS:.0%} of the MACs")
-    result = prunegraph.prune(dense, example, criterion="l1", budget=prunegraph.Budget(macs=MACS), seed=0)
-    say(
-        f"verified: {len(result.report.verification.checks)} checks, the pruned network differs from the exact masked "
-        f"program by {result.report.verification.difference:.1e}"
-    )
-    say(f"fine-tuning for {steps} steps")
-    tuning = MixtureSampler(split.train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
-    recovered = fine_tune(result.model, tuning, FineTuningSettings(steps=steps))
-    networks = {"dense": dense, "pruned": result.model, "recovered": recovered}
-    say(f"separating {mixtures} mixtures of each kind with each network")
-    costs = {"dense": result.report.dense, "pruned": result.report.pruned, "recovered": result.report.pruned}
+    networks, costs = {"dense": dense}, {}
+    for criterion in CRITERIA:
+        say(f"{criterion}: pruning to {MACS:.0%} of the MACs")
+        result = prune(dense, criterion, split.train, effort)
+        say(f"{criterion}: {_verified(result)}; fine-tuning for {effort.steps} steps")
+        tuning = MixtureSampler(split.train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
+        networks[f"{criterion} pruned"] = result.model
+        networks[f"{criterion} recovered"] = fine_tune(result.model, tuning, FineTuningSettings(steps=effort.steps))
+        costs |= {"dense": result.report.dense}
+        costs |= {f"{criterion} {state}": result.report.pruned for state in ("pruned", "recovered")}
+    say(f"separating {effort.mixtures} mixtures of each kind with each network")
     contestants = {
         name: Contestant(
-            network=network,
             parameters=costs[name].parameters,
             macs_per_second=costs[name].macs / EXAMPLE_SECONDS,
-            quality=evaluate_by_family(network, split.test, count=mixtures, seed=TEST_SEED),
+            quality=evaluate_by_family(network, split.test, count=effort.mixtures, seed=TEST_SEED),
         )
         for name, network in networks.items()
     }
     count = write_examples(networks, _examples(split.test), output)
-    say(f"{count} wav files (mixture, sources, estimates of dense, pruned and recovered) are in {output.resolve()}")
-    return table(contestants, real_time_factors(networks, example, SAMPLE_RATE, repeats=15))
+    say(f"{count} wav files (mixture, sources, estimates of each network) are in {output.resolve()}")
+    return table(contestants, real_time_factors(networks, _example(), SAMPLE_RATE, repeats=15))
+
+
+def prune(dense: nn.Module, criterion: str, train: Corpus, effort: Effort) -> prunegraph.PruningResult:
+    """Half of the MACs go, by weights alone or by masks learned on mixtures of one second."""
+    budget = prunegraph.Budget(macs=MACS)
+    if criterion != "sepprune":
+        return prunegraph.prune(dense, _example(), criterion=criterion, budget=budget)
+    mixtures = MixtureSampler(train, MixtureSettings(min_seconds=1.0, max_seconds=1.0)).batches(MASK_SEED, size=2)
+    learned = SepPrune(learning=LearningSettings(steps=effort.mask_steps))
+    data = list(itertools.islice(mixtures, effort.mask_steps))
+    return prunegraph.prune(dense, _example(), criterion=learned, budget=budget, data=data, loss=pit_si_sdr_loss)
+
+
+def _example() -> Tensor:
+    return torch.randn(1, 1, EXAMPLE_SECONDS * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
+
+
+def _verified(result: prunegraph.PruningResult) -> str:
+    verification = result.report.verification
+    return f"verified by {len(verification.checks)} checks, {verification.difference:.1e} from the exact masked program"
 
 
 def _ordered(network: nn.Module, mixture: Mixture) -> Tensor:
@@ -174,9 +206,10 @@ def command(
     output: Annotated[Path, typer.Option(help="Folder for the wav files.")] = Path("demo-output"),
     weights: Annotated[Path, typer.Option(help="Weights of the dense separator.")] = WEIGHTS,
     mixtures: Annotated[int, typer.Option(min=2, help="Test mixtures of each kind of pair.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 200,
+    mask_steps: Annotated[int, typer.Option(min=1, help="Steps in which masks are learned.")] = 200,
 ) -> None:
-    """Prunes a speech separator to half its MACs, recovers it, and shows what came of it."""
+    """Prunes a speech separator to half its MACs in two ways, recovers it, and shows what came of it."""
     console = Console()
     began = time.monotonic()
 
@@ -187,7 +220,8 @@ def command(
         corpus = (
             read_speaker_folder(speakers, SAMPLE_RATE) if speakers else load_debian_corpus(SAMPLE_RATE, progress=say)
         )
-        shown = run(split_by_utterance(corpus), weights, output, mixtures=mixtures, steps=steps, say=say)
+        effort = Effort(mixtures=mixtures, mask_steps=mask_steps, steps=steps)
+        shown = run(split_by_utterance(corpus), weights, output, effort, say=say)
     except prunegraph.PrunegraphError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)

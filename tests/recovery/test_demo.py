@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from benchmarks.demo.run import load_separator, main, run
+from benchmarks.demo.run import Effort, load_separator, main, run
 from prunegraph.data.corpus import Split, read_speaker_folder
 from prunegraph.models.torchaudio_models import conv_tasnet
 from tests.data.speakers import write_speakers
@@ -35,29 +35,29 @@ def test_weights_are_loaded_for_evaluation(weights: Path) -> None:
     assert all(torch.equal(expected[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_the_table_shows_three_networks_and_the_files_are_there(tmp_path: Path, weights: Path) -> None:
+def test_the_table_shows_all_networks_and_the_files_are_there(tmp_path: Path, weights: Path) -> None:
     corpus = read_speaker_folder(write_speakers(tmp_path / "speakers", speakers=3, clips=4, seconds=3.2), 8000)
     said: list[str] = []
     split = Split(train=corpus, val=corpus, test=corpus)
-    table = run(split, weights, tmp_path / "out", mixtures=2, steps=2, say=said.append)
-    assert [column.header for column in table.columns] == ["", "dense", "pruned", "recovered"]
-    rows = [list(column.cells) for column in table.columns]
-    assert rows[0][0] == "parameters"
-    assert rows[0][-1] == "SI-SDRi, cross-family pairs"
-    dense, pruned, recovered = (float(str(column[1]).removesuffix(" M")) for column in rows[1:])
-    assert 0.46 * dense <= pruned <= 0.52 * dense
-    assert recovered == pruned
-    assert any("verified" in line for line in said)
+    table = run(split, weights, tmp_path / "out", Effort(mixtures=2, mask_steps=3, steps=2), say=said.append)
+    networks = ["dense", "l1 pruned", "l1 recovered", "sepprune pruned", "sepprune recovered"]
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns[""] == networks
+    assert list(columns)[-1] == "SI-SDRi, cross-family"
+    dense, *smaller = (float(str(cell).removesuffix(" M")) for cell in columns["MACs per s"])
+    assert all(0.46 * dense <= macs <= 0.52 * dense for macs in smaller)
+    assert smaller[0] == smaller[1]
+    assert sum("verified" in line for line in said) == 2
     names = sorted(path.name for path in (tmp_path / "out").glob("1_*.wav"))
     assert names == sorted(
         ["1_mixture.wav", "1_source1.wav", "1_source2.wav"]
-        + [f"1_{network}_est{i}.wav" for network in ("dense", "pruned", "recovered") for i in (1, 2)]
+        + [f"1_{network.replace(' ', '_')}_est{i}.wav" for network in networks for i in (1, 2)]
     )
-    samples, rate = soundfile.read(tmp_path / "out" / "1_recovered_est1.wav")
+    samples, rate = soundfile.read(tmp_path / "out" / "1_sepprune_recovered_est1.wav")
     assert (rate, samples.ndim) == (8000, 1)
     printed = io.StringIO()
     Console(file=printed).print(table)
-    assert "real-time factor" in printed.getvalue()
+    assert "RTF" in printed.getvalue()
 
 
 def test_a_folder_without_speakers_is_one_clear_line(

@@ -1,0 +1,156 @@
+"""Criteria against each other on real speech: the same separator, budget, data and fine-tuning for each.
+
+    python -m benchmarks.criteria measure runs/criteria.jsonl     # goes on where it was interrupted
+    python -m benchmarks.criteria table runs/criteria.jsonl > benchmarks/results/criteria.md
+
+A cell is one criterion at one share of the MACs with one seed, which decides the mixtures that the criterion sees, its
+noise, and the mixtures of the fine-tuning. Finished cells are kept.
+"""
+
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+import prunegraph
+from benchmarks.demo.run import SAMPLE_RATE, WEIGHTS, load_separator
+from prunegraph.data.corpus import Corpus, Split, split_by_utterance
+from prunegraph.data.debian import load_debian_corpus
+from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings
+from prunegraph.plugin import Criterion
+from prunegraph.recovery.evaluation import evaluate
+from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
+from prunegraph.recovery.losses import pit_si_sdr_loss
+from prunegraph_sepprune import SepPrune
+from prunegraph_sepprune.learning import LearningSettings
+
+CRITERIA = ("sepprune", "l1", "l2", "taylor", "fpgm", "random")
+SHARES = (0.7, 0.5, 0.3)
+TEST_SEED, TEST_MIXTURES = 1, 100
+BATCH, SECONDS = 2, 1.0
+MASK_STEPS, TUNING_STEPS = 500, 150
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One measurement.
+
+    Attributes:
+        criterion: name of the criterion.
+        share: MACs that may stay, as a share of the dense network's.
+        seed: of the mixtures that the criterion sees, of its noise, and of the fine-tuning.
+        macs: share of the MACs that stayed.
+        scoring_s: time that the criterion took, one thread.
+        pruned: SI-SDRi in dB on held-out utterances right after surgery.
+        recovered: SI-SDRi in dB after fine-tuning.
+    """
+
+    criterion: str
+    share: float
+    seed: int
+    macs: float
+    scoring_s: float
+    pruned: float
+    recovered: float
+
+    @property
+    def key(self) -> tuple[str, float, int]:
+        """What identifies the cell."""
+        return self.criterion, self.share, self.seed
+
+
+def measure_cell(split: Split, test: Sequence[Mixture], criterion: str, share: float, seed: int) -> Cell:
+    """Scores, prunes, measures, fine-tunes and measures again."""
+    dense = load_separator(WEIGHTS)
+    graph = prunegraph.build_graph(dense, torch.zeros(BATCH, 1, int(SECONDS * SAMPLE_RATE)))
+    budget = prunegraph.Budget(macs=share)
+    data = batches(split.train, seed, MASK_STEPS)
+    began = time.perf_counter()
+    scores = prunegraph.score(graph, chosen(criterion), seed=seed, data=data, loss=pit_si_sdr_loss, budget=budget)
+    scoring_s = time.perf_counter() - began
+    plan = prunegraph.select(graph, scores, budget)
+    pruned = prunegraph.apply(dense, plan)
+    tuning = MixtureSampler(split.train, MixtureSettings(max_seconds=2.0)).batches(100 + seed, size=4)
+    recovered = fine_tune(pruned, tuning, FineTuningSettings(steps=TUNING_STEPS))
+    return Cell(
+        criterion=criterion,
+        share=share,
+        seed=seed,
+        macs=graph.cost(plan).macs / graph.cost().macs,
+        scoring_s=scoring_s,
+        pruned=evaluate(pruned, test).mean,
+        recovered=evaluate(recovered, test).mean,
+    )
+
+
+def chosen(criterion: str) -> str | Criterion:
+    """Learned masks with this benchmark's number of steps; any other criterion as it is installed."""
+    return SepPrune(learning=LearningSettings(steps=MASK_STEPS)) if criterion == "sepprune" else criterion
+
+
+def batches(train: Corpus, seed: int, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Mixtures that a criterion may look at; a hundred steps of masks see as many as Taylor's average."""
+    sampler = MixtureSampler(train, MixtureSettings(min_seconds=SECONDS, max_seconds=SECONDS))
+    return list(itertools.islice(sampler.batches(seed, size=BATCH), count))
+
+
+def read(path: Path) -> list[Cell]:
+    """The finished cells."""
+    return [Cell(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@app.command()
+def measure(
+    path: Annotated[Path, typer.Argument(help="File of finished cells, one JSON object in a line.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each cell.")] = 3,
+) -> None:
+    """Measures the cells that the file lacks."""
+    torch.set_num_threads(1)
+    split = split_by_utterance(load_debian_corpus(SAMPLE_RATE, progress=lambda text: typer.echo(text, err=True)))
+    test = MixtureSampler(split.test, MixtureSettings()).fixed(TEST_SEED, TEST_MIXTURES)
+    done = {cell.key for cell in read(path)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for seed, share, criterion in itertools.product(range(seeds), SHARES, CRITERIA):
+        if (criterion, share, seed) not in done:
+            cell = measure_cell(split, test, criterion, share, seed)
+            with path.open("a") as file:
+                file.write(json.dumps(asdict(cell)) + "\n")
+            typer.echo(f"{cell}", err=True)
+
+
+@app.command()
+def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")]) -> None:
+    """Prints the cells as a Markdown table."""
+    cells = read(path)
+    typer.echo("| MACs left | criterion | seeds | scoring | SI-SDRi pruned | SI-SDRi recovered |")
+    typer.echo("|---|---|---|---|---|---|")
+    for share, criterion in itertools.product(SHARES, CRITERIA):
+        row = [cell for cell in cells if (cell.criterion, cell.share) == (criterion, share)]
+        if row:
+            typer.echo(f"| {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")
+    typer.echo(
+        f"\nThe demo's Conv-TasNet, {TEST_MIXTURES} mixtures of held-out utterances; fine-tuning: {TUNING_STEPS} steps of "
+        f"4 mixtures; masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s, and Taylor sees the same "
+        f"mixtures. Mean and, over seeds, lowest to highest, in dB. torch {torch.__version__}, one CPU thread."
+    )
+
+
+def _figures(row: Sequence[Cell]) -> Iterator[str]:
+    yield f"{statistics.mean(cell.scoring_s for cell in row):.0f} s"
+    for name in ("pruned", "recovered"):
+        values = [getattr(cell, name) for cell in row]
+        spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+        yield f"{statistics.mean(values):.2f}{spread}"
+
+
+if __name__ == "__main__":
+    app()

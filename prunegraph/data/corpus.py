@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from prunegraph.data.audio import AUDIO_SUFFIXES, read_audio, trim
+from prunegraph.data.audio import AUDIO_SUFFIXES, OnBad, Waveform, read_audio, read_speech, refuse, trim
 from prunegraph.errors import DataError
 
 SHORTEST_SECONDS = 0.5
@@ -118,37 +118,65 @@ def read_voice(voice: Voice, files: Iterable[Path], sample_rate: int) -> tuple[C
     Raises:
         DataError: a file is no audio, or nothing usable is left.
     """
-    clips = []
-    for path in sorted(files):
-        samples = trim(read_audio(path, sample_rate), sample_rate)
-        if samples.size >= SHORTEST_SECONDS * sample_rate:
-            quantised = np.round(samples.clip(-1, 1) * (2**15 - 1)).astype(np.int16)
-            clips.append(Clip(voice=voice, name=path.stem, samples=quantised))
+    clips = _read_clips(voice, files, sample_rate, read_audio, refuse)
     if not clips:
-        raise DataError(f"Voice {voice.name!r} has no clip of {SHORTEST_SECONDS} s or more that is not silent.")
-    return tuple(clips)
+        raise _nothing_usable(voice)
+    return clips
 
 
-def read_speaker_folder(folder: Path, sample_rate: int) -> Corpus:
+def read_speaker_folder(folder: Path, sample_rate: int, *, on_bad: OnBad = refuse) -> Corpus:
     """Reads a folder that has one sub-folder of audio files per speaker.
+
+    Recordings are resampled and mixed down to mono, silent edges are trimmed, and what is shorter than half a second
+    is left out.
 
     Args:
         folder: ``folder/<speaker>/**/<utterance>.wav`` (or FLAC, Ogg, MP3, G.722); symbolic links are skipped.
         sample_rate: rate of the corpus in Hz.
+        on_bad: called for each bad file and each speaker of whom nothing is left; raises by default. If it returns,
+            the file or speaker is skipped. Bad are files that cannot be read, are empty, cut short or silent, have a
+            silent channel, or hold NaN.
 
     Raises:
-        DataError: fewer than two speakers, or a file that is no audio.
+        DataError: fewer than two speakers are left, or what ``on_bad`` raises.
     """
     speakers = {path.name: _audio_files(path) for path in sorted(folder.glob("*/"))} if folder.is_dir() else {}
-    speakers = {name: files for name, files in speakers.items() if files}
-    if len(speakers) < 2:
+    clips = [clip for name, files in speakers.items() if files for clip in _clips_of(name, files, sample_rate, on_bad)]
+    count = len({clip.voice.name for clip in clips})
+    if count < 2:
         raise DataError(
-            f"{folder} has {len(speakers)} speakers with audio, at least 2 are needed: "
+            f"{folder} has {count} speakers with audio, at least 2 are needed: "
             "give a folder with one sub-folder of audio files per speaker."
         )
-    voices = [(Voice(name=name, person=name, family=name), files) for name, files in speakers.items()]
-    clips = (clip for voice, files in voices for clip in read_voice(voice, files, sample_rate))
     return Corpus(sample_rate=sample_rate, clips=tuple(clips))
+
+
+def _clips_of(speaker: str, files: Iterable[Path], sample_rate: int, on_bad: OnBad) -> tuple[Clip, ...]:
+    voice = Voice(name=speaker, person=speaker, family=speaker)
+    clips = _read_clips(voice, files, sample_rate, read_speech, on_bad)
+    if not clips:
+        on_bad(_nothing_usable(voice))
+    return clips
+
+
+def _read_clips(
+    voice: Voice, files: Iterable[Path], sample_rate: int, read: Callable[[Path, int], Waveform], on_bad: OnBad
+) -> tuple[Clip, ...]:
+    clips = []
+    for path in sorted(files):
+        try:
+            samples = trim(read(path, sample_rate), sample_rate)
+        except DataError as error:
+            on_bad(error)
+            continue
+        if samples.size >= SHORTEST_SECONDS * sample_rate:
+            quantised = np.round(samples.clip(-1, 1) * (2**15 - 1)).astype(np.int16)
+            clips.append(Clip(voice=voice, name=path.stem, samples=quantised))
+    return tuple(clips)
+
+
+def _nothing_usable(voice: Voice) -> DataError:
+    return DataError(f"Voice {voice.name!r} has no clip of {SHORTEST_SECONDS} s or more that is not silent.")
 
 
 def _audio_files(folder: Path) -> list[Path]:

@@ -63,6 +63,27 @@ def test_the_kinds_of_pairs_a_corpus_offers() -> None:
     assert kinds_of_pairs(corpus.where(lambda clip: clip.voice.person != "ben")) == ("cross-family",)
 
 
+def test_the_mode_decides_whether_the_shorter_or_the_longer_clip_ends_a_mixture() -> None:
+    corpus = _corpus(2.0).where(lambda clip: clip.voice.person == "anna")
+    longer = _corpus(3.0).where(lambda clip: clip.voice.person == "ben")
+    both = Corpus(sample_rate=1000, clips=corpus.clips + longer.clips)
+    shortest, longest = (
+        MixtureSampler(both, MixtureSettings(min_seconds=1, max_seconds=60, mode=mode)).fixed(0, 5)
+        for mode in ("min", "max")
+    )
+    assert max(mixture.mixture.numel() for mixture in shortest) == 2000
+    assert max(mixture.mixture.numel() for mixture in longest) == 3000
+    whole = next(mixture for mixture in longest if mixture.mixture.numel() == 3000)
+    assert whole.sources[0, :2000].any()
+    assert not whole.sources[0, 2000:].any()
+    assert whole.sources[1, 2000:].any()
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(InputError, match="'min' or 'max', not 'mean'"):
+        MixtureSettings(mode="mean")
+
+
 def test_the_seed_decides_everything() -> None:
     first, again, other = _drawn(seed=1), _drawn(seed=1), _drawn(seed=2)
     assert all(torch.equal(a.sources, b.sources) for a, b in zip(first, again, strict=True))

@@ -11,7 +11,8 @@ import typer
 
 from prunegraph.cli import documents, tables
 from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
-from prunegraph.cli.shell import note, output, print_json, stage, working
+from prunegraph.cli.shell import Stages, note, output, print_json, working
+from prunegraph.cli.speech import SpeechBatches, SpeechRequest
 from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.io.checking import verify_saved
@@ -20,6 +21,7 @@ from prunegraph.io.saving import save
 from prunegraph.ir.budget import Budget
 from prunegraph.pipeline import Scoring, prune_in_stages
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
+from prunegraph.recovery.losses import pit_si_sdr_loss
 
 app = typer.Typer(
     name="prunegraph",
@@ -83,7 +85,7 @@ def inspect(
         if graphml is not None and not graphml.parent.is_dir():
             raise InputError(f"there is no directory {graphml.parent} for {graphml.name}")
         model, example = open_network(request)
-        with stage("recording and analysing"):
+        with Stages().stage("recording and analysing"):
             graph = build_graph(model, example)
         if graphml is not None:
             _write_graphml(graph, graphml)
@@ -126,7 +128,30 @@ def prune(  # noqa: PLR0913 - one parameter per option
         list[str] | None,
         typer.Option(help="'pattern=width': the width of the groups that match; repeatable.", rich_help_panel="Budget"),
     ] = None,
-    criterion: Annotated[str, typer.Option(help="What tells important channels; see: prunegraph plugins.")] = "l1",
+    criterion: Annotated[
+        str | None,
+        typer.Option(
+            help="What tells important channels; see: prunegraph plugins. "
+            "By default sepprune where --speakers is given, and l1 otherwise.",
+            show_default=False,
+        ),
+    ] = None,
+    speakers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with one sub-folder of audio per speaker, for criteria that look at data: two-speaker "
+            "mixtures as long as the input, as many as its batch, and permutation-invariant SI-SDR.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(help="Of the network, in Hz.", rich_help_panel="Data")] = 8000,
+    batches: Annotated[int, typer.Option(min=1, help="Batches of mixtures.", rich_help_panel="Data")] = 100,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="File in which a long scoring keeps its state, and from which it goes on.", rich_help_panel="Data"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
     destination: Annotated[
         Path | None, typer.Option("--output", help="Directory to save the result in; without it, nothing is saved.")
@@ -151,10 +176,17 @@ def prune(  # noqa: PLR0913 - one parameter per option
             exclude=tuple(exclude or ()),
             pin=pins,
         )
-        chosen = find_criterion(criterion)
+        chosen = find_criterion(criterion or ("sepprune" if speakers else "l1"))
         _check_free(destination, force)
-        scoring = Scoring(criterion=chosen, seed=seed)
-        result = prune_in_stages(*open_network(request), budget, scoring, stage=stage)
+        model, example = open_network(request)
+        data = None
+        if speakers is not None:
+            asked = SpeechRequest(folder=speakers, sample_rate=sample_rate, batches=batches, seed=seed)
+            data = SpeechBatches(asked, example)
+        loss = None if data is None else pit_si_sdr_loss
+        stages = Stages()
+        scoring = Scoring(criterion=chosen, data=data, loss=loss, seed=seed, progress=stages.progress, checkpoint=state)
+        result = prune_in_stages(model, example, budget, scoring, stage=stages.stage)
         saved_to = None if destination is None else str(save(result, destination))
     if as_json:
         print_json(documents.pruning(network, result, saved_to))
@@ -180,7 +212,7 @@ def verify_command(
     with working():
         dtype = floating_dtype(read(directory).state.tensors)
         model, example = open_network(request, dtype)
-        with stage("verifying"):
+        with Stages().stage("verifying"):
             saved, report = verify_saved(model, directory, example)
     if as_json:
         print_json(documents.verified(network, str(directory), report))

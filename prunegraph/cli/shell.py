@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -47,15 +47,29 @@ def working() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+class Stages:
     """In a terminal, shows what is being done and, afterwards, how long it took; silent in pipes."""
-    console = _errors()
-    started = time.perf_counter()
-    with console.status(f"{name} ..."):
-        yield
-    if console.is_terminal:
-        console.print(Text.assemble((f"{name:<32}", ""), (f"{time.perf_counter() - started:8.2f} s", "dim")))
+
+    def __init__(self) -> None:
+        self._console = _errors()
+        self._status, self._name, self._started = self._console.status(""), "", 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Shows one stage while it runs."""
+        self._name, self._started = name, time.perf_counter()
+        self._status.update(f"{name} ...")
+        with self._status:
+            yield
+        if self._console.is_terminal:
+            seconds = time.perf_counter() - self._started
+            self._console.print(Text.assemble((f"{name:<32}", ""), (f"{seconds:8.2f} s", "dim")))
+
+    def progress(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
+        """Shows how far a long stage is, its figures and the time that is left."""
+        left = (time.perf_counter() - self._started) * (steps - step) / max(step, 1)
+        shown = "".join(f", {name} {value:.3g}" for name, value in figures.items())
+        self._status.update(f"{self._name}: step {step} of {steps}{shown}; {left:.0f} s left")
 
 
 def _errors() -> Console:

@@ -10,6 +10,7 @@ import torch
 import prunegraph
 from tests.cli.conftest import SEPARATOR
 from tests.cli.networks import Separator
+from tests.data.speakers import write_speakers
 
 
 def test_the_budget_is_met_and_the_result_loads(run, tmp_path) -> None:
@@ -124,3 +125,29 @@ def test_plugins_lists_the_criteria(run) -> None:
     assert {entry["name"] for entry in document} >= {"l1", "l2", "random"}
     assert all(entry["name"] in listed and entry["plugin"] in listed for entry in document)
     assert next(entry for entry in document if entry["name"] == "l1")["needs"] == []
+
+
+def test_masks_are_learned_on_a_folder_of_speakers(run, tmp_path) -> None:
+    folder = write_speakers(tmp_path / "speakers", clips=2)
+    options = ["--speakers", folder, "--batches", 2, "--macs", 0.5, "--json"]
+    result = run("prune", "tests.cli.networks:separator", "--input-shape", "2,1,1600", *options)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["criterion"] == "sepprune"
+    assert 0.48 <= document["cost"]["pruned"]["macs"] / document["cost"]["dense"]["macs"] <= 0.5
+
+
+def test_a_network_that_takes_no_mono_signal_cannot_have_mixtures(run, tmp_path) -> None:
+    folder = write_speakers(tmp_path / "speakers", clips=2)
+    options = ["--input-shape", "2,3,1600", "--speakers", folder, "--macs", 0.5]
+    result = run("prune", "tests.cli.networks:separator", *options)
+        "prune", "tests.cli.networks:separator", "--input-shape", "2,3,1600", "--speakers", folder, "--macs", 0.5
+    )
+    assert result.exit_code == 1
+    assert "takes one mono signal" in result.stderr
+
+
+def test_masks_need_data(run) -> None:
+    result = run("prune", *SEPARATOR, "--macs", 0.5, "--criterion", "sepprune")
+    assert result.exit_code == 1
+    assert "it needs data" in result.stderr

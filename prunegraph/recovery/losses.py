@@ -81,3 +81,24 @@ def si_sdr_improvement(estimates: Tensor, sources: Tensor, mixture: Tensor) -> T
         Shape ``(batch,)``.
     """
     return si_sdr(estimates, sources) - pairwise_si_sdr(mixture, sources).mean(dim=(1, 2))
+
+
+def pairwise_snr(estimates: Tensor, sources: Tensor) -> Tensor:
+    r"""SNR in dB of every estimate against every source, 10 log10(|s|^2 / |s - e|^2); it sees the scale.
+
+    Args:
+        estimates: separated signals, shape ``(batch, estimates, time)``.
+        sources: reference signals, shape ``(batch, sources, time)``.
+
+    Returns:
+        Shape ``(batch, estimates, sources)``.
+    """
+    signal = sources.square().sum(-1)[:, None, :]
+    noise = (estimates[:, :, None, :] - sources[:, None, :, :]).square().sum(-1)
+    floor = _EPSILON * signal + _EPSILON**2
+    return 10 * (torch.log10(signal + floor) - torch.log10(noise + floor))
+
+
+def pit_snr_loss(estimates: Tensor, sources: Tensor) -> Tensor:
+    """Negative permutation-invariant SNR in dB, averaged over speakers and the batch; shapes as in ``si_sdr``."""
+    return -best_permutation(pairwise_snr(estimates, sources))[0].mean()

@@ -1,0 +1,249 @@
+"""The running state of a recovery: what a checkpoint stores, and how it moves by one step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from prunegraph.capture.example import call_arguments
+from prunegraph.errors import InputError
+from prunegraph.graph import build_graph
+from prunegraph.importance.scoring import as_criterion, score
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.recovery.batches import Batch, Data, seed_generators, share, stream
+from prunegraph.recovery.distillation import Loss, distillation_loss, features_of
+from prunegraph.recovery.settings import Check, GradualPruning, RecoverySettings
+from prunegraph.selection.selector import select
+from prunegraph.surgery.optimizer import slice_optimizer
+from prunegraph.surgery.slicing import apply
+from prunegraph.verification import verify
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What does not change during a recovery.
+
+    Attributes:
+        data: batches to learn from.
+        validation: batches to check on.
+        settings: numbers.
+        loss: takes outputs and targets to a scalar.
+        teacher: the dense network on the device of the training, in evaluation mode; None without distillation.
+        gradual: rounds of pruning; None for none.
+        fabric: devices and precision.
+    """
+
+    data: Data
+    validation: Sequence[Batch]
+    settings: RecoverySettings
+    loss: Loss
+    teacher: nn.Module | None
+    gradual: GradualPruning | None
+    fabric: "Fabric"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Best:
+    """The best network so far.
+
+    Attributes:
+        figure: its loss.
+        step: when it was found.
+        network: its state dict.
+    """
+
+    figure: float
+    step: int
+    network: Mapping[str, Tensor]
+
+
+class Training:
+    """A network with its optimizer, schedule and position.
+
+    Args:
+        network: what is trained, in place; pruning puts another in its place.
+        task: what does not change.
+    """
+
+    def __init__(self, network: nn.Module, task: Task) -> None:
+        self.task = task
+        self.step = 0
+        self.plans: list[PruningPlan] = []
+        self.checks: list[Check] = []
+        self.best: Best | None = None
+        self.stale = 0
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise InputError("no parameter of the network requires a gradient: there is nothing to train")
+        self._set_up(network, Adam(parameters, lr=task.settings.learning_rate))
+
+    def _set_up(self, network: nn.Module, optimizer: Optimizer) -> None:
+        self.network, self.optimizer = network.train(), optimizer
+        self.wrapped, self.wrapped_optimizer = self.task.fabric.setup(network, optimizer)
+        settings = self.task.settings
+        self.schedule = ReduceLROnPlateau(optimizer, factor=settings.factor, patience=settings.patience)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of pruning in all."""
+        return 0 if self.task.gradual is None else len(self.task.gradual.budgets)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are made, or no improvement is in sight."""
+        limit = self.task.settings.stop_after
+        stuck = limit is not None and self.stale >= limit and len(self.plans) == self.rounds
+        return stuck or self.step >= self.task.settings.steps
+
+    def prune_if_due(self) -> None:
+        """Makes the next round of pruning, if it is time."""
+        gradual, done = self.task.gradual, len(self.plans)
+        if gradual is None or done == self.rounds or self.step < done * gradual.between:
+            return
+        text = self._chosen(gradual, done).to_json() if self.task.fabric.is_global_zero else ""
+        plan = PruningPlan.from_json(self.task.fabric.broadcast(text))
+        pruned = apply(self.network, plan)
+        self.plans.append(plan)
+        self.best, self.stale = None, 0
+        self._set_up(pruned, slice_optimizer(self.optimizer, self.network, pruned, plan))
+
+    def _chosen(self, gradual: GradualPruning, done: int) -> PruningPlan:
+        """The plan of a round, proved right."""
+        example, settings = self._moved(gradual.example_inputs), self.task.settings
+        data = [self._moved(b) for b in islice(stream(self.task.data, self.step, settings.seed), gradual.batches)]
+        graph = build_graph(self.network, example)
+        budget, criterion = gradual.budgets[done], as_criterion(gradual.criterion)
+        scores = score(graph, criterion, seed=settings.seed, data=data, loss=self.task.loss, budget=budget)
+        plan = select(graph, scores, budget)
+        verify(self.network, apply(self.network, plan), plan, example, graph=graph)
+        return plan
+
+    def advance(self, batch: Batch) -> Tensor:
+        """One step of Adam; returns the loss on this process's share of the batch."""
+        fabric, settings = self.task.fabric, self.task.settings
+        inputs, targets = self._moved(share(batch, fabric.global_rank, fabric.world_size))
+        seed_generators(settings.seed, self.step, fabric.global_rank, 1)
+        self.wrapped_optimizer.zero_grad()
+        loss = self._loss(inputs, targets)
+        fabric.backward(loss)
+        fabric.clip_gradients(
+            self.wrapped, self.wrapped_optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+        )
+        self.wrapped_optimizer.step()
+        self.step += 1
+        return loss.detach()
+
+    def _loss(self, inputs: Any, targets: Any) -> Tensor:
+        args, kwargs = call_arguments(inputs)
+        settings, teacher = self.task.settings, self.task.teacher
+        with features_of(self.network, settings.features) as features:
+            output = self.wrapped(*args, **kwargs)
+        loss = self.task.loss(output, targets)
+        if teacher is None:
+            return loss
+
+        def run_teacher() -> Any:
+            with self.task.fabric.autocast():
+                return teacher(*args, **kwargs)
+
+        return loss + distillation_loss(output, features, run_teacher, teacher, settings, self.task.loss)
+
+    def check(self, losses: Sequence[Tensor]) -> Check:
+        """Measures, remembers the best network, and lets the schedule follow.
+
+        Raises:
+            InputError: a loss is not finite.
+        """
+        fabric = self.task.fabric
+        mean = fabric.all_reduce(torch.stack(list(losses)).mean())
+        assert isinstance(mean, Tensor)
+        loss = float(fabric.broadcast(mean))
+        validation = float(fabric.broadcast(self._validate())) if self.task.validation else None
+        figure = loss if validation is None else validation
+        if not (torch.isfinite(torch.tensor([loss, figure])).all()):
+            first = self.step - len(losses) + 1
+            raise InputError(
+                f"the loss is {loss if validation is None else (loss, validation)} in steps {first} to {self.step}: "
+                "lower the learning rate or mend the batches"
+            )
+        self.schedule.step(figure)
+        self.stale += 1
+        if self.best is None or figure < self.best.figure:
+            state = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            self.best, self.stale = Best(figure=figure, step=self.step, network=state), 0
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        self.checks.append(Check(step=self.step, loss=loss, validation=validation, learning_rate=rate))
+        return self.checks[-1]
+
+    @torch.no_grad()
+    def _validate(self) -> Tensor:
+        self.network.eval()
+        found = []
+        for number, batch in enumerate(self.task.validation):
+            inputs, targets = self._moved(batch)
+            seed_generators(self.task.settings.seed, number, 2)
+            args, kwargs = call_arguments(inputs)
+            found.append(self.task.loss(self.wrapped(*args, **kwargs), targets))
+        self.network.train()
+        return torch.stack(found).mean()
+
+    def _moved(self, batch: Any) -> Any:
+        return self.task.fabric.to_device(batch)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on; generators need not be stored, since the step decides their state."""
+        best = self.best
+        return {
+            "settings": _fixed(self.task.settings),
+            "step": self.step,
+            "stale": self.stale,
+            "plans": [plan.to_json() for plan in self.plans],
+            "checks": [asdict(check) for check in self.checks],
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "precision": self.task.fabric.strategy.precision.state_dict(),
+            "best": None if best is None else {f: getattr(best, f) for f in ("figure", "step", "network")},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a stored state.
+
+        Raises:
+            InputError: the run was begun with other settings.
+        """
+        ours, theirs = _fixed(self.task.settings), state["settings"]
+        if ours != theirs:
+            name = next(name for name in ours if ours[name] != theirs.get(name))
+            raise InputError(
+                f"the run was begun with {name} = {theirs.get(name)}, not {ours[name]}: repeat its settings, or give "
+                "another folder"
+            )
+        network = self.network
+        for text in state["plans"]:
+            self.plans.append(PruningPlan.from_json(text))
+            network = apply(network, self.plans[-1])
+        if self.plans:
+            self._set_up(network, Adam([p for p in network.parameters() if p.requires_grad]))
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.task.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.step, self.stale = state["step"], state["stale"]
+        self.checks = [Check(**check) for check in state["checks"]]
+        self.best = None if state["best"] is None else Best(**state["best"])
+
+
+def _fixed(settings: RecoverySettings) -> dict[str, Any]:
+    """The settings that decide the steps already made; more or fewer steps may follow."""
+    fixed = asdict(settings)
+    del fixed["steps"], fixed["stop_after"]
+    return fixed

@@ -138,7 +138,7 @@ def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")])
         if row:
             typer.echo(f"| {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")
     typer.echo(
-        f"\nThe demo's Conv-TasNet, {TEST_MIXTURES} mixtures of held-out utterances; fine-tuning: {TUNING_STEPS} steps of "
+        f"\nThe demo's Conv-TasNet, {TEST_MIXTURES} mixtures of unheard utterances; tuning: {TUNING_STEPS} steps of "
         f"4 mixtures; masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s, and Taylor sees the same "
         f"mixtures. Mean and, over seeds, lowest to highest, in dB. torch {torch.__version__}, one CPU thread."
     )

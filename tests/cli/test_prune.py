@@ -141,8 +141,6 @@ def test_a_network_that_takes_no_mono_signal_cannot_have_mixtures(run, tmp_path)
     folder = write_speakers(tmp_path / "speakers", clips=2)
     options = ["--input-shape", "2,3,1600", "--speakers", folder, "--macs", 0.5]
     result = run("prune", "tests.cli.networks:separator", *options)
-        "prune", "tests.cli.networks:separator", "--input-shape", "2,3,1600", "--speakers", folder, "--macs", 0.5
-    )
     assert result.exit_code == 1
     assert "takes one mono signal" in result.stderr
 

@@ -1,7 +1,7 @@
 """prunegraph: structured channel pruning for any PyTorch speech-separation network.
 
-The stages, each usable alone: `build_graph`, `score`, `select`, `apply`, `verify`; `prune` composes them, `save` and
-`load` keep the result.
+The stages, each usable alone: `build_graph`, `score`, `select`, `apply`, `verify`; `prune` composes them, `compensate`
+and `recover` bring quality back, `save` and `load` keep the result.
 """
 
 from prunegraph.errors import (
@@ -25,6 +25,9 @@ from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.pipeline import PruningResult, prune
 from prunegraph.plugin.hookspecs import hookimpl
+from prunegraph.recovery.compensation import compensate
+from prunegraph.recovery.recovering import recover
+from prunegraph.recovery.settings import GradualPruning, RecoverySettings
 from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
@@ -39,6 +42,7 @@ __all__ = [
     "CriterionError",
     "DependencyGraph",
     "FileFormatError",
+    "GradualPruning",
     "InputError",
     "MaskedProgram",
     "PlanError",
@@ -46,15 +50,18 @@ __all__ = [
     "PrunegraphError",
     "PruningPlan",
     "PruningResult",
+    "RecoverySettings",
     "SurgeryError",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
     "apply",
     "build_graph",
+    "compensate",
     "hookimpl",
     "load",
     "prune",
+    "recover",
     "save",
     "score",
     "select",

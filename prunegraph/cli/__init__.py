@@ -1,5 +1,12 @@
-"""The command line: ``prunegraph inspect | prune | verify | plugins``."""
+"""The command line: ``prunegraph inspect | prune | finetune | evaluate | verify | corpus | plugins``."""
 
 from prunegraph.cli.commands import app
+from prunegraph.cli.corpus import corpus_command
+from prunegraph.cli.evaluate import evaluate_command
+from prunegraph.cli.finetune import finetune
+
+app.command()(finetune)
+app.command("evaluate")(evaluate_command)
+app.command("corpus")(corpus_command)
 
 __all__ = ["app"]

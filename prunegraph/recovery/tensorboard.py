@@ -27,16 +27,16 @@ def tensorboard_log(folder: Path) -> Iterator[Callable[[Check], None]]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError("a TensorBoard log needs TensorBoard: pip install 'prunegraph[tensorboard]'") from error
-    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder))
 
     def log(check: Check) -> None:
         values = {"loss": check.loss, "validation": check.validation, "learning_rate": check.learning_rate}
         for name, value in values.items():
             if value is not None:
-                writer.add_scalar(name, value, check.step)  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, check.step)
+        writer.flush()
 
     try:
         yield log
     finally:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()

@@ -1,5 +1,6 @@
 """Gradients of a loss by a network's parameters, batch by batch, on the recorded forward pass."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,11 @@ class _Program:
         # Copies, since a forward pass may write to buffers, inputs and even weights.
         operands = [tensor.clone() for tensor in (*self.tensors, *inputs)]
         try:
-            outputs = self.function(*operands)
+            with warnings.catch_warnings():
+                warnings.filterwarnings(
+                    "ignore", "RNN module weights are not part of single contiguous chunk of memory"
+                )
+                outputs = self.function(*operands)
         except RuntimeError as error:
             raise InputError(f"the network cannot be run on {where}: {error}") from error
         return self.trace.output.rebuild(outputs)

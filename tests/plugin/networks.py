@@ -142,6 +142,16 @@ def network(name: str, device: torch.device | str = "cpu") -> nn.Module:
     return made.to(device)
 
 
+def exact_network(name: str, device: torch.device | str) -> nn.Module:
+    """The network in float64, in which devices agree."""
+    return network(name, device).double()
+
+
+def exact_batches(count: int, device: torch.device | str) -> list[tuple[Tensor, Tensor]]:
+    """Batches in float64."""
+    return [(inputs.double(), targets.double()) for inputs, targets in batches(count, device)]
+
+
 def batches(count: int = 3, device: torch.device | str = "cpu") -> list[tuple[Tensor, Tensor]]:
     """Pairs (mixture, sources), each of shape ``(2, 2, 9)``."""
     generator = torch.Generator().manual_seed(1)

@@ -13,7 +13,7 @@ from prunegraph.plugin import CriterionContext, NetworkScores, run_criterion
 from prunegraph_magnitude import Magnitude
 from prunegraph_norm_scale import NormScale
 from tests.plugin.graphs import KINDS, WEIGHTS, graph, group, member
-from tests.plugin.networks import batches, network
+from tests.plugin.networks import batches, exact_batches, exact_network, network
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CONTEXT = CriterionContext()
@@ -82,7 +82,7 @@ def test_norms_of_a_real_network_are_found() -> None:
 def test_scores_on_cuda_equal_those_on_the_cpu() -> None:
     for name in ("Normed", "Recurrent", "Shared"):
         on_cpu, on_cuda = (
-            prunegraph.score(build_graph(network(name, device), batches(1, device)[0][0]), "bn-scale")
+            prunegraph.score(build_graph(exact_network(name, device), exact_batches(1, device)[0][0]), "bn-scale")
             for device in ("cpu", "cuda")
         )
         for group_name, expected in on_cpu.items():

@@ -17,7 +17,7 @@ from prunegraph.graph import build_graph
 from prunegraph.plugin import CriterionContext, NetworkScores, create_manager, load_criteria, run_criterion
 from prunegraph_torch_pruning import TorchPruning
 from tests.plugin.graphs import WEIGHTS, graph, group, member
-from tests.plugin.networks import batches, network
+from tests.plugin.networks import batches, exact_batches, exact_network, network
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 REGISTERED = [criterion for name, criterion in load_criteria(create_manager()).items() if name.startswith("tp-")]
@@ -220,11 +220,11 @@ def test_registered_criteria_score_every_group_of_networks_beyond_torch_pruning(
 @pytest.mark.parametrize("criterion", REGISTERED, ids=lambda criterion: criterion.name)
 def test_scores_on_cuda_equal_those_on_the_cpu(criterion: Any) -> None:
     def scores(device: str) -> Mapping[str, Tensor]:
-        data = batches(2, device)
-        found = build_graph(network("Normed", device), data[0][0])
+        data = exact_batches(2, device)
+        found = build_graph(exact_network("Normed", device), data[0][0])
         return prunegraph.score(found, criterion, data=data, loss=F.mse_loss)
 
     on_cpu, on_cuda = scores("cpu"), scores("cuda")
     for group_name, expected in on_cpu.items():
         assert on_cuda[group_name].is_cuda
-        torch.testing.assert_close(on_cuda[group_name].cpu(), expected, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(on_cuda[group_name].cpu(), expected, rtol=1e-4, atol=1e-6)

@@ -10,6 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from prunegraph.cli.documents import macs_shares, summary
+from prunegraph.evaluation.metrics import METRICS
+from prunegraph.evaluation.separation import Evaluation
+from prunegraph.evaluation.speed import Speed
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.channels import LockedGroup
 from prunegraph.ir.cost import Cost, ModuleCost
@@ -74,6 +77,22 @@ def show_criteria(console: Console, criteria: Mapping[str, Criterion], plugins: 
         needs = ", ".join(sorted(criterion.needs)) or "nothing"
         table.add_row(Text(name, "bold"), plugins[name], needs, summary(criterion))
     _finish(console, table)
+
+
+def show_evaluation(console: Console, found: Evaluation, speed: Speed) -> None:
+    """Mean scores with their intervals, and how fast the network is."""
+    table = _table(f"Separation of {len(found.scores)} mixtures", "score", "mean", "95 % interval", "mixtures")
+    for name, mean in found.means.items():
+        metric = METRICS[name if name in METRICS else name.removesuffix("i")]
+        label = name.upper().replace("SI_SDR", "SI-SDR").replace("SDRI", "SDRi")
+        interval = f"{mean.mean - mean.half_width:.2f} to {mean.mean + mean.half_width:.2f}"
+        table.add_row(Text(label, "bold"), f"{mean.mean:.2f} {metric.unit}".strip(), interval, str(mean.count))
+    _finish(console, table, caption="an i marks the improvement over the mixture; Student's t intervals over mixtures")
+    console.print(
+        f"\nreal-time factor {speed.real_time_factor:.3g}: {1000 * speed.latency:.3g} ms (95th percentile "
+        f"{1000 * speed.latency_p95:.3g} ms) for {speed.seconds:.3g} s of audio on {speed.device}, "
+        f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
+    )
 
 
 def _show_costs(console: Console, cost: Cost, top: int) -> None:

@@ -1,16 +1,20 @@
 """A corpus: clips of known people, from a folder of speakers or from decoded packages; filtering and splits."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from prunegraph.data.audio import AUDIO_SUFFIXES, OnBad, Waveform, read_audio, read_speech, refuse, trim
 from prunegraph.errors import DataError
+from prunegraph.optional_packages import import_optional
 
 SHORTEST_SECONDS = 0.5
 
@@ -142,13 +146,42 @@ def read_speaker_folder(folder: Path, sample_rate: int, *, on_bad: OnBad = refus
     """
     speakers = {path.name: _audio_files(path) for path in sorted(folder.glob("*/"))} if folder.is_dir() else {}
     clips = [clip for name, files in speakers.items() if files for clip in _clips_of(name, files, sample_rate, on_bad)]
-    count = len({clip.voice.name for clip in clips})
-    if count < 2:
+    speaking = len({clip.voice.name for clip in clips})
+    if speaking < 2:
         raise DataError(
-            f"{folder} has {count} speakers with audio, at least 2 are needed: "
+            f"{folder} has {speaking} speakers with audio, at least 2 are needed: "
             "give a folder with one sub-folder of audio files per speaker."
         )
     return Corpus(sample_rate=sample_rate, clips=tuple(clips))
+
+
+def write_speaker_folder(corpus: Corpus, folder: Path) -> None:
+    """Writes ``folder/<person>/<voice>/<clip>.flac``, which ``read_speaker_folder`` reads; all or nothing.
+
+    Clips keep their names, so that ``split_by_utterance`` parts the folder as it parts the corpus.
+
+    Raises:
+        DataError: something is there already.
+        OSError: the disk is full or not writable; nothing is left behind.
+        MissingPackageError: soundfile is not installed.
+    """
+    soundfile = import_optional("soundfile", extra="evaluation")
+    if folder.exists() or folder.is_symlink():
+        raise DataError(f"{folder} exists already; give the name of a new folder.")
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
+    try:
+        for clip in corpus.clips:
+            path = _free(partial / clip.voice.person / clip.voice.name, f"{clip.name}.flac")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, clip.samples, corpus.sample_rate, subtype="PCM_16")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """The path, in a further folder where a clip of that name is there already."""
+    return next(path for number in count() if not (path := folder / (str(number) if number else "") / name).exists())
 
 
 def _clips_of(speaker: str, files: Iterable[Path], sample_rate: int, on_bad: OnBad) -> tuple[Clip, ...]:

@@ -57,7 +57,7 @@ class Evaluation:
         partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
         try:
             with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
+                writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["mixture", "seconds", *self.means])
                 for row in self.scores:
                     values = ("" if math.isnan(value) else f"{value:.6g}" for value in row.values.values())
@@ -92,7 +92,7 @@ def evaluate(
 
     Raises:
         InputError: there are fewer than two mixtures, a metric is unknown or not defined at the sample rate, or the
-            network returns something else than finite estimates of the sources' shape; names the mixture.
+            network fails or returns something else than finite estimates of the sources' shape; names the mixture.
         DataError: a file is bad, or a source is silent.
         MissingPackageError: the package of a metric is not installed.
     """
@@ -135,7 +135,7 @@ def _scores(
     if not mixture.sources.any(dim=-1).all():
         raise DataError(f"A source of mixture {name} is silent, so that no ratio to it is defined; leave it out.")
     signal = mixture.mixture.to(weight.device)
-    output = network(signal.to(weight.dtype).reshape((1,) * (input_dims - 1) + signal.shape))
+    output = _output(network, signal.to(weight.dtype).reshape((1,) * (input_dims - 1) + signal.shape), name)
     sources = mixture.sources.to(weight.device).double()
     estimates = _checked(output, sources, name).double()
     order = best_permutation(pairwise_si_sdr(estimates[None], sources[None]))[1][0]
@@ -146,6 +146,14 @@ def _scores(
             unprocessed = measure(signal.double().expand_as(sources), sources)
             values[f"{metric}i"] = values[metric] - float(unprocessed.mean())
     return values
+
+
+def _output(network: nn.Module, signal: Tensor, name: str) -> object:
+    try:
+        return network(signal)
+    except Exception as error:  # the user's code may raise anything
+        shape = tuple(signal.shape)
+        raise InputError(f"The network failed on mixture {name} {shape}: {type(error).__name__}: {error}") from error
 
 
 def _checked(output: object, sources: Tensor, name: str) -> Tensor:

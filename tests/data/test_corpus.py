@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from prunegraph.data.corpus import Clip, Corpus, Split, Voice, read_speaker_folder, split_by_speaker, split_by_utterance
+from prunegraph.data.corpus import (
+    Clip,
+    Corpus,
+    Split,
+    Voice,
+    read_speaker_folder,
+    split_by_speaker,
+    split_by_utterance,
+    write_speaker_folder,
+)
 from prunegraph.errors import DataError
 from tests.data.speakers import utterance, write_speakers
 
@@ -101,3 +110,29 @@ def test_impossible_speaker_splits_are_refused(held_out: tuple[str, ...]) -> Non
 def test_credits_name_each_voice_once() -> None:
     clip = Clip(voice=Voice(name="a", person="a", family="a", credit="A. B."), name="x", samples=np.zeros(8, np.int16))
     assert Corpus(sample_rate=8000, clips=(clip, clip, *_corpus().clips)).credits == ("A. B.",)
+
+
+def test_a_written_corpus_is_read_back_and_split_alike(tmp_path: Path) -> None:
+    voices = [Voice(name=f"voice{i}", person=f"person {i % 2}", family="f") for i in range(3)]
+    clips = [
+        Clip(voice=voice, name=name, samples=(2**14 * utterance(90 + 50 * i, 0.7, 8000, seed=j)).astype(np.int16))
+        for i, voice in enumerate(voices)
+        for j, name in enumerate(("one", "two", "two"))
+    ]
+    corpus = Corpus(sample_rate=8000, clips=tuple(clips))
+    write_speaker_folder(corpus, tmp_path / "speakers")
+    again = read_speaker_folder(tmp_path / "speakers", 8000)
+    assert again.people == corpus.people
+    assert sorted((c.voice.person, c.name) for c in again.clips) == sorted((c.voice.person, c.name) for c in clips)
+    stored = next(c.samples for c in again.clips if (c.voice.person, c.name) == ("person 1", "one")) / 2**15
+    spoken = clips[3].samples / 2**15
+    lag = np.correlate(spoken, stored, "valid").argmax()
+    np.testing.assert_allclose(stored, spoken[lag : lag + stored.size], atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["speakers"]
+
+
+def test_an_existing_folder_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(DataError, match="exists already"):
+        write_speaker_folder(_corpus(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -45,3 +45,9 @@ def mixtures(count: int = 3, seconds: float = 1.5, noise: float = 0.01) -> tuple
         sources = sources + noise * torch.randn(sources.shape, generator=generator)
         made.append(Mixture(mixture=sources.sum(0), sources=sources, name=f"mixture{number}" if number else ""))
     return tuple(made)
+
+
+def small_separator(channel: bool = True) -> nn.Module:
+    """A prunable network that keeps the length; without ``channel`` it takes ``(batch, time)``."""
+    layers = [nn.Conv1d(1, 8, 9, padding=4), nn.PReLU(), nn.Conv1d(8, 2, 9, padding=4)]
+    return nn.Sequential(*layers) if channel else nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Flatten(0, 1), *layers)

@@ -1,4 +1,4 @@
-"""JSON manifests: the lists of files that the recipes of look2hear (TDANet) and of asteroid write and read.
+"""JSON manifests: the lists of files that the recipes of look2hear and of asteroid write and read.
 
 Both write a folder for each part of a data set with one JSON file for the mixtures (``mix.json``, ``mix_clean.json``,
 ``mix_both.json``) and one for each source (``s1.json``, ``s2.json``). Each is a list of ``[path, samples]``, and the

@@ -53,7 +53,7 @@ def speech() -> Corpus:
     return Corpus(sample_rate=8000, clips=tuple(clips))
 
 
-def _one_line(result, message: str) -> None:
+def _check_one_line(result, message: str) -> None:
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -131,7 +131,7 @@ def test_some_of_the_recorded_mixtures_chosen_by_the_seed(run, manifests: Path) 
 def test_bad_files_are_refused_or_skipped_by_name(run, manifests: Path) -> None:
     BAD_FILES["silent"][0](manifests / "s2" / "utt1.wav")
     arguments = ("evaluate", *NETWORK, "--manifests", manifests)
-    _one_line(run(*arguments), "s2/utt1.wav is silent")
+    _check_one_line(run(*arguments), "s2/utt1.wav is silent")
     result = run(*arguments, "--skip-bad", "--json")
     assert "s2/utt1.wav is silent" in result.stderr
     assert [row["mixture"] for row in json.loads(result.stdout)["scores"]] == ["utt0", "utt2"]
@@ -151,19 +151,19 @@ def test_bad_files_are_refused_or_skipped_by_name(run, manifests: Path) -> None:
     ],
 )
 def test_mistakes_are_one_clear_line(run, arguments: list[str], message: str) -> None:
-    _one_line(run("evaluate", *NETWORK, *arguments), message)
+    _check_one_line(run("evaluate", *NETWORK, *arguments), message)
 
 
 def test_a_network_that_takes_something_else_is_refused(run, manifests: Path) -> None:
     result = run("evaluate", NETWORK[0], "--input-shape", "1,2,800", "--manifests", manifests)
-    _one_line(result, "evaluate needs a network that takes one mono signal")
+    _check_one_line(result, "evaluate needs a network that takes one mono signal")
 
 
 def test_a_network_that_fails_is_named_with_the_mixture(run, manifests: Path) -> None:
     result = run("evaluate", NETWORK[0], "--input-shape", "1,800", "--kwargs", "{}", "--manifests", manifests)
     assert result.exit_code == 0, result.stderr  # torch's convolutions take (channels, time), too
     result = run("evaluate", "tests.cli.networks:TwoInputs", "--input-shape", "1,1,80", "--manifests", manifests)
-    _one_line(result, "The network failed on mixture utt0 (1, 1, 9600): TypeError")
+    _check_one_line(result, "The network failed on mixture utt0 (1, 1, 9600): TypeError")
 
 
 def test_too_few_mixtures_to_ask_for_are_wrong_usage(run, manifests: Path) -> None:
@@ -183,6 +183,6 @@ def test_the_corpus_is_written_as_a_folder_of_speakers(
         "credits": ["Person 0", "Person 1"],
     }
     assert len(list((tmp_path / "speech").rglob("*.flac"))) == 60
-    _one_line(run("corpus", tmp_path / "speech"), "exists already")
+    _check_one_line(run("corpus", tmp_path / "speech"), "exists already")
     shown = run("corpus", tmp_path / "again")
     assert "Person 0; Person 1" in shown.stdout

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from prunegraph.graph import build_graph
 from prunegraph.importance.gradients import BatchGradients
+from prunegraph.ir.budget import Budget
+from prunegraph.masked.program import MaskedProgram
 from prunegraph.plugin.contracts import NEEDS, Criterion, CriterionContext, GraphView, run_criterion
 
 __all__ = ["CRITERION_CHECKS", "Case", "check_criterion", "example_case"]
@@ -43,8 +45,8 @@ def check_criterion(criterion: Criterion, case: Case | None = None) -> None:
 
     Args:
         criterion: what to check.
-        case: what to try it on; `example_case` when None. Give your own for a criterion that needs more than
-            gradients, data and a loss.
+        case: what to try it on; `example_case` when None. Give your own for a criterion that needs a
+            network of some kind.
 
     Raises:
         AssertionError: a check failed; says which clause of the contract is broken.
@@ -56,7 +58,7 @@ def check_criterion(criterion: Criterion, case: Case | None = None) -> None:
 
 
 def example_case(*, device: torch.device | str = "cpu", seed: int = 0) -> Case:
-    """A small network with a residual connection, a norm and an LSTM; with gradients, data and a loss.
+    """A small network with a residual connection, a norm and an LSTM; with everything that a context may hold.
 
     Args:
         device: where the network lives; try "cuda" too.
@@ -71,7 +73,14 @@ def example_case(*, device: torch.device | str = "cpu", seed: int = 0) -> Case:
     return Case(
         graph=graph,
         weights={name: weight.detach() for name, weight in network.named_parameters()},
-        context=CriterionContext(seed=seed, gradients=gradients, data=data, loss=F.mse_loss),
+        context=CriterionContext(
+            seed=seed,
+            gradients=gradients,
+            data=data,
+            loss=F.mse_loss,
+            masked_program=MaskedProgram(graph),
+            budget=Budget(macs=0.5),
+        ),
     )
 
 

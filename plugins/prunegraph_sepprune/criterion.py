@@ -12,7 +12,8 @@ from prunegraph.ir.budget import Budget
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
 from prunegraph.selection.selector import Projection
 from prunegraph_sepprune.candidates import candidate_groups
-from prunegraph_sepprune.learning import GUMBEL_MEDIAN, LearningSettings, MaskLearner, learn_logits
+from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
+from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks
 from prunegraph_sepprune.pricing import MarginalPrice
 
 Mode = Literal["budget", "epsilon"]
@@ -20,12 +21,11 @@ Mode = Literal["budget", "epsilon"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SepPrune:
-    r"""Masks learned with the weights frozen, on the exact masked program.
+    """Masks learned with the weights frozen, on the exact masked program.
 
-    Every candidate channel has a logit $\alpha$; in each step its keep value is $m = [\sigma(\alpha + g) > \epsilon]$
-    with Gumbel noise $g$, and the gradient passes the step function as if it were the identity, clipped to $[-1, 1]$.
-    A channel's score is its logit, less in ``epsilon`` mode the logit at which it is kept in half of the samples:
-    a deterministic function of what was learned.
+    Every candidate channel has a logit, which noise and a threshold turn into its keep value; see `BudgetMasks` and,
+    for the paper's own rule, `ThresholdMasks`. A channel's score is its logit, less in ``epsilon`` mode the logit at
+    which it is kept in half of the samples: a deterministic function of what was learned.
 
     Attributes:
         mode: ``budget``: the threshold moves in each step such that the sampled masks meet the budget.
@@ -69,7 +69,7 @@ class SepPrune:
             CriterionError: the data ended at once, or the loss is not finite.
         """
         device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
-        learner = self._learner(graph, context, device)
+        learner = self.learner(graph, context, device)
         learn_logits(learner, context, self.learning)
         learned = learner.logits()
         best = max((float(values.max()) for values in learned.values()), default=0.0)
@@ -78,26 +78,23 @@ class SepPrune:
             for group in graph.groups
             if group.name not in learned
         }
-        offset = 0.0 if self.mode == "budget" else _logit(self.epsilon) - GUMBEL_MEDIAN
+        offset = 0.0 if self.mode == "budget" else ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN
         return NetworkScores({name: values - offset for name, values in {**whole, **learned}.items()})
 
-    def _learner(self, graph: GraphView, context: CriterionContext, device: torch.device) -> MaskLearner:
+    def learner(self, graph: GraphView, context: CriterionContext, device: torch.device) -> MaskLearner:
+        """The learner with its candidates and the kind of masks that the mode asks for."""
         everything = frozenset(group.name for group in graph.groups)
         if context.budget is None or self.mode == "epsilon":
-            threshold = _logit(self.epsilon)
-            return MaskLearner(graph, context, everything, lambda noisy: noisy > threshold, None, self.learning, device)
+            return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, device)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
             projection = _projection(graph, context.budget, everything - names)
         except BudgetError:  # the candidates alone cannot save that much
             names, projection = everything, Projection(graph, context.budget)
-        pricing = MarginalPrice(graph, context.budget, projection)
-        return MaskLearner(graph, context, names, projection, pricing, self.learning, device)
+        learned = np.concatenate([np.full(group.width, group.name in names) for group in graph.groups])
+        masks = BudgetMasks(projection, MarginalPrice(graph, context.budget, projection), learned)
+        return MaskLearner(graph, context, names, masks, self.learning, device)
 
 
 def _projection(graph: GraphView, budget: Budget, whole: frozenset[str]) -> Projection:
     return Projection(graph, replace(budget, exclude=(*budget.exclude, *sorted(whole))))
-
-
-def _logit(probability: float) -> float:
-    return float(np.log(probability) - np.log1p(-probability))

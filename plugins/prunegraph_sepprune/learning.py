@@ -1,27 +1,19 @@
 """Stage 2: learns one logit per channel on the exact masked program."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from prunegraph.errors import CriterionError
 from prunegraph.plugin import CriterionContext, GraphView
 from prunegraph_sepprune.checkpoint import Checkpoint
-from prunegraph_sepprune.pricing import margin
+from prunegraph_sepprune.masks import Masks
 
-Rule: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
-"""From the noisy logits of all channels to which of them stay."""
-
-Pricing: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
-"""From the benefit of all channels, and which of them stay, to what each channel costs in units of benefit."""
-
-GUMBEL_MEDIAN = -math.log(math.log(2))
 REPORT_EVERY, SAVE_EVERY = 10, 50
 _BENEFIT_MEMORY = 0.95
 
@@ -33,26 +25,10 @@ class LearningSettings:
     Attributes:
         steps: optimizer steps, one batch each.
         learning_rate: of Adam, without weight decay.
-        temperature: tau in sigma((alpha + g) / tau): how far from the threshold a channel still learns.
     """
 
     steps: int = 500
     learning_rate: float = 0.1
-    temperature: float = 1.0
-
-
-class StraightThrough(torch.autograd.Function):
-    """Hard keep values forward; backward the gradient of the soft ones, clipped to [-1, 1]."""
-
-    @staticmethod
-    def forward(ctx: Any, soft: Tensor, hard: Tensor) -> Tensor:
-        """Returns ``hard``."""
-        return hard.to(soft.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Passes the clipped gradient to ``soft``."""
-        return gradients[0].clamp(-1, 1), None
 
 
 class MaskLearner:
@@ -62,9 +38,8 @@ class MaskLearner:
         graph: the groups.
         context: masked program, loss and seed.
         candidates: names of the groups that have masks; the others stay whole.
-        rule: tells from noisy logits which channels stay.
-        pricing: tells what keeping each channel costs; None where nothing holds them to a budget.
-        settings: rates.
+        masks: how keep values are drawn from logits, and what keeping a channel costs.
+        settings: steps and rates.
         device: where the network is.
     """
 
@@ -73,19 +48,17 @@ class MaskLearner:
         graph: GraphView,
         context: CriterionContext,
         candidates: frozenset[str],
-        rule: Rule,
-        pricing: Pricing | None,
+        masks: Masks,
         settings: LearningSettings,
         device: torch.device,
     ) -> None:
-        self._context, self._rule, self._settings = context, rule, settings
-        self._pricing = pricing
+        self._context, self._masks, self._settings = context, masks, settings
         self._names, self._widths = [g.name for g in graph.groups], [g.width for g in graph.groups]
         self._candidates = candidates
-        self._learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
-        self._others = torch.from_numpy(~self._learned).to(device)
+        learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
+        self._others = torch.from_numpy(~learned).to(device)
         self._noise = torch.Generator().manual_seed(context.seed)
-        self._logits = torch.rand(len(self._learned), generator=self._noise).to(device).requires_grad_()
+        self._logits = torch.rand(len(learned), generator=self._noise).to(device).requires_grad_()
         self._benefit = torch.zeros_like(self._logits, requires_grad=False)
         self._optimizer = torch.optim.Adam([self._logits], lr=settings.learning_rate)
         # Adam makes its state in the first step; made here, it has names for the checkpoint.
@@ -103,22 +76,14 @@ class MaskLearner:
         """
         keep = self._sample()
         keep.retain_grad()
-        masks = dict(zip(self._names, torch.split(keep, self._widths), strict=True))
-        loss = self._evaluate(masks, inputs, targets)
-        price = self._price(keep)
+        loss = self._evaluate(dict(zip(self._names, torch.split(keep, self._widths), strict=True)), inputs, targets)
+        price = self._masks.price(self._benefit, keep.detach())
         self._optimizer.zero_grad()
         torch.autograd.backward(loss + (price * keep).sum())
         self._optimizer.step()
         assert keep.grad is not None
         self._benefit.lerp_(price - keep.grad, 1 - _BENEFIT_MEMORY)
         return loss.detach(), keep.detach()
-
-    def _price(self, keep: Tensor) -> Tensor:
-        """What each channel's benefit must exceed for its logit to rise, shape ``(channels,)``."""
-        if self._pricing is None:
-            return torch.zeros_like(keep)
-        prices = self._pricing(self._benefit.double().cpu().numpy(), keep.detach().cpu().numpy() > 0)
-        return torch.from_numpy(prices).to(keep)
 
     def logits(self) -> dict[str, Tensor]:
         """What was learned: group name -> shape ``(width,)``, for the candidates."""
@@ -138,14 +103,11 @@ class MaskLearner:
                 tensor.copy_(state[name])
 
     def _sample(self) -> Tensor:
-        """Hard keep values of this step; the gradient passes to the logits through the sigmoid around the threshold."""
         uniform = torch.rand(len(self._logits), generator=self._noise).clamp_(1e-6, 1 - 1e-6)
-        noisy = self._logits + (-(-uniform.log()).log()).to(self._logits.device)
-        values = noisy.detach().double().cpu().numpy()
-        stays = self._rule(values)
-        threshold = margin(values[self._learned], stays[self._learned])
-        hard = torch.from_numpy(stays).to(noisy.device) | self._others
-        return _straight_through(torch.sigmoid((noisy - threshold) / self._settings.temperature), hard)
+        gumbel = -(-uniform.log()).log()
+        done = float(self._optimizer.state[self._logits]["step"]) / self._settings.steps
+        keep = self._masks.sample(self._logits, gumbel.to(self._logits.device), done)
+        return torch.where(self._others, torch.ones_like(keep), keep)
 
     def _evaluate(self, masks: Mapping[str, Tensor], inputs: Any, targets: Any) -> Tensor:
         loss, program = self._context.loss, self._context.masked_program
@@ -154,11 +116,6 @@ class MaskLearner:
         if isinstance(inputs, Mapping):
             return loss(program(masks, **inputs), targets)
         return loss(program(masks, *(inputs if isinstance(inputs, tuple | list) else (inputs,))), targets)
-
-
-def _straight_through(soft: Tensor, hard: Tensor) -> Tensor:
-    kept: Tensor = StraightThrough.apply(soft, hard)  # type: ignore[no-untyped-call]
-    return kept
 
 
 def learn_logits(learner: MaskLearner, context: CriterionContext, settings: LearningSettings) -> None:

@@ -77,7 +77,9 @@ class Recurrent(Rule):
         return ((*lead, both), *_states(call, widths, batch))
 
     def masked(self, call: Call, mask: Masker) -> fx.Node | None:
-        return mask.rerun(params=[_columns_kept(call, mask, node) for node in call["params"]])
+        # cuDNN differentiates recurrent layers in training mode only; without dropout the two modes are equal.
+        mode = {} if call["train"] else {"train": True, "dropout": 0.0}
+        return mask.rerun(params=[_columns_kept(call, mask, node) for node in call["params"]], **mode)
 
     def macs(self, call: Call) -> Sequence[Product]:
         steps = call.sizes(_sequence(call))[:-1]

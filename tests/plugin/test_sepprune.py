@@ -15,7 +15,8 @@ from prunegraph import Budget
 from prunegraph.plugin.contracts import NetworkScores
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.candidates import candidate_groups, macs_saved
-from prunegraph_sepprune.learning import LearningSettings, StraightThrough
+from prunegraph_sepprune.learning import LearningSettings
+from prunegraph_sepprune.masks import StraightThrough
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 SHORT = SepPrune(learning=LearningSettings(steps=30))
@@ -102,7 +103,7 @@ def test_every_sampled_mask_meets_the_budget() -> None:
     program, seen = prunegraph.MaskedProgram(graph), []
 
     def spy(masks: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        seen.append(np.concatenate([masks[group.name].detach().numpy() > 0 for group in graph.groups]))
+        seen.append(np.concatenate([masks[group.name].detach().numpy() > 0.5 for group in graph.groups]))
         return program(masks, *inputs)
 
     prunegraph.score(

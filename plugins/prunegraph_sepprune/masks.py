@@ -1,0 +1,103 @@
+"""How keep values are drawn from logits: relaxed and held to a budget, or hard at a fixed threshold."""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunegraph.selection.selector import Projection
+from prunegraph_sepprune.pricing import MarginalPrice, margin
+
+GUMBEL_MEDIAN = -math.log(math.log(2))
+_STRETCH = 0.1
+_COLDEST = 0.1
+
+
+class Masks(Protocol):
+    """Keep values of one step."""
+
+    def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
+        """Keep values in [0, 1] of all channels, differentiable in the logits.
+
+        Args:
+            logits: of all channels, shape ``(channels,)``.
+            noise: independent Gumbel variates, ``-log(-log U)``.
+            done: share of the steps that have been made.
+        """
+
+    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
+        """What each channel's benefit must exceed for its logit to rise, shape ``(channels,)``."""
+
+
+class BudgetMasks:
+    r"""Hard concrete masks around the threshold at which the budget is met.
+
+    With noisy logits $z = \alpha + \tau g$, the threshold $\theta$ that `Projection` finds for them, and a temperature
+    $\tau$ that falls from 1 to 0.1, keep values are $\sigma((z - \theta) / \tau)$, stretched by a tenth beyond 0 and 1
+    and cut off there. Only undecided channels are between: what the loss says about those at half strength tells what
+    they are worth, which at full strength it does not (in a trained network the derivative by a channel's scale is
+    about 0). The harder the masks become, the nearer the program is to the network that remains.
+
+    Args:
+        projection: what the budget leaves for any scores.
+        pricing: price of each channel.
+        learned: which channels have masks, shape ``(channels,)``.
+
+    Reference:
+        Louizos et al., Learning Sparse Neural Networks through L0 Regularization, ICLR 2018, section 2.3.
+    """
+
+    def __init__(self, projection: Projection, pricing: MarginalPrice, learned: NDArray[np.bool_]) -> None:
+        self._projection, self._pricing, self._learned = projection, pricing, learned
+
+    def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
+        """Relaxed keep values."""
+        temperature = max(_COLDEST, 1 - done)
+        noisy = logits + temperature * noise
+        values = noisy.detach().double().cpu().numpy()
+        threshold = margin(values[self._learned], self._projection(values)[self._learned])
+        soft = torch.sigmoid((noisy - threshold) / temperature)
+        return ((1 + 2 * _STRETCH) * soft - _STRETCH).clamp(0, 1)
+
+    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
+        """Price of the MACs at which the budget is just spent."""
+        prices = self._pricing(benefit.double().cpu().numpy(), (keep > 0.5).cpu().numpy())
+        return torch.from_numpy(prices).to(keep)
+
+
+class ThresholdMasks:
+    r"""The paper's masks: $m = [\sigma(\alpha + g) > \epsilon]$, hard, with a straight-through gradient.
+
+    Args:
+        epsilon: the threshold.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        self.threshold = math.log(epsilon) - math.log1p(-epsilon)
+
+    def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
+        """Hard keep values."""
+        noisy = logits + noise
+        kept: Tensor = StraightThrough.apply(torch.sigmoid(noisy), noisy > self.threshold)  # type: ignore[no-untyped-call]
+        return kept
+
+    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
+        """Nothing holds these masks to a budget."""
+        return torch.zeros_like(keep)
+
+
+class StraightThrough(torch.autograd.Function):
+    """Hard keep values forward; backward the gradient of the soft ones, clipped to [-1, 1]."""
+
+    @staticmethod
+    def forward(ctx: Any, soft: Tensor, hard: Tensor) -> Tensor:
+        """Returns ``hard``."""
+        return hard.to(soft.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Passes the clipped gradient to ``soft``."""
+        return gradients[0].clamp(-1, 1), None

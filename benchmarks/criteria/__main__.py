@@ -154,9 +154,9 @@ def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")])
             typer.echo(f"| {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")
     typer.echo(
         f"\nSI-SDRi in dB, demo's Conv-TasNet on {TEST_MIXTURES} mixtures of utterances never trained on: mean and, "
-        f"over seeds, lowest to highest. Masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s; Taylor sees the "
-        f"same mixtures, compensation {COMPENSATION_BATCHES} batches of them. Fine-tuning: {TUNING_STEPS} steps of 4 "
-        f"mixtures. torch {torch.__version__}, one CPU thread."
+        f"over seeds, lowest to highest. Masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s; Taylor sees "
+        f"the same mixtures, compensation {COMPENSATION_BATCHES} batches of them. Fine-tuning: {TUNING_STEPS} steps of "
+        f"4 mixtures. torch {torch.__version__}, one CPU thread."
     )
 
 

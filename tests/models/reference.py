@@ -1,7 +1,7 @@
 """What the original implementations compute on weights and waveforms that formulas give.
 
 Each JSON file under ``golden/`` holds a published configuration, the number of parameters, the names and shapes of the
-checkpoint's tensors in their order, and samples of the outputs in float64, with the standard deviation of each source.
+checkpoint's tensors in their order, and samples of outputs in float64, with the standard deviation of each source.
 Weights and inputs are exact: any implementation can make them.
 """
 
@@ -40,13 +40,25 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """One file under ``golden/``; ``pruned`` is case A without the channels 3, 7, 11, ... of SepPrune's groups."""
+    """One file under ``golden/``, but for ``outputs`` all of case A.
+
+    Attributes:
+        config: arguments of the class.
+        parameters: number of parameter elements.
+        tensors: shapes by name.
+        buffers: which of the tensors are no parameters.
+        outputs: by case.
+        first_block: what the first (or the recurrent) block gives when it is first called, samples of the flat tensor.
+        pruned: the output without the channels 3, 7, 11, ... of SepPrune's groups.
+        pruned_parameters: number of parameter elements then.
+    """
 
     config: dict[str, int]
     parameters: int
     tensors: dict[str, list[int]]
     buffers: list[str]
     outputs: dict[str, Output]
+    first_block: Output
     pruned: Output
     pruned_parameters: int
 
@@ -58,7 +70,11 @@ def reference(name: str) -> Reference:
     pruned = content.pop("pruned")
     outputs = {case: Output(**output) for case, output in content.pop("outputs").items()}
     return Reference(
-        **content, outputs=outputs, pruned=Output(**pruned["output"]), pruned_parameters=pruned["parameters"]
+        outputs=outputs,
+        first_block=Output(**content.pop("first_block")),
+        pruned=Output(**pruned["output"]),
+        pruned_parameters=pruned["parameters"],
+        **content,
     )
 
 

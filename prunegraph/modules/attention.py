@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunegraph.errors import InputError, SurgeryError
 
 
-def attention_forward(  # noqa: PLR0913 - the signature of nn.MultiheadAttention.forward
+def attention_forward(
     module: nn.MultiheadAttention,
     query: Tensor,
     key: Tensor,

@@ -48,9 +48,7 @@ class Budget:
                 object.__setattr__(self, name, (getattr(self, name),))
         costs = self.macs is not None or self.params is not None
         if costs + (self.ratio is not None) + (self.threshold is not None) != 1:
-            raise BudgetError(
-                "give a budget as macs=... and/or params=..., or as ratio=..., or as threshold=..."
-            )
+            raise BudgetError("give a budget as macs=... and/or params=..., or as ratio=..., or as threshold=...")
         for name in ("macs", "params"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import Budget, PruningResult, build_graph, prune
+from prunegraph import Budget, DependencyGraph, PruningResult, build_graph, prune
 from prunegraph.errors import InputError
 from prunegraph.models import AFRCNN, SuDoRMRF, TDANet
 from prunegraph.models.layers import GlobalLayerNorm
@@ -153,17 +153,21 @@ def test_stochastic_depth_drops_whole_items_and_keeps_the_mean() -> None:
     assert abs(float(items.mean()) - 1) < 0.03  # six standard deviations of the mean
 
 
+@functools.cache
+def graph_of(factory: Factory, training: bool = False) -> DependencyGraph:
+    return build_graph(seeded(factory).train(training), noise(1, 1, 400))
+
+
 @every_network
 def test_everything_but_outputs_and_slopes_can_be_pruned(factory: Factory) -> None:
-    graph, model = build_graph(seeded(factory), noise(1, 1, 400)), factory()
-    sizes = [parameter.numel() for parameter in model.parameters()]
+    graph, sizes = graph_of(factory), [parameter.numel() for parameter in factory().parameters()]
     assert graph.coverage == pytest.approx(1 - sizes.count(1) / sum(sizes), abs=1e-12)
     assert not graph.without_rule
     assert {group.name for group in graph.locked} - {"sm.unet.globalatt.attn.pos_enc.pe[1]"} == {"decoder.weight[1]"}
 
 
 def test_dropout_does_not_hinder_pruning() -> None:
-    training, evaluating = (build_graph(seeded(tdanet).train(mode), noise(1, 1, 400)) for mode in (True, False))
+    training, evaluating = graph_of(tdanet, training=True), graph_of(tdanet)
     assert training.coverage == evaluating.coverage
     assert [group.name for group in training.groups] == [group.name for group in evaluating.groups]
 

@@ -52,7 +52,7 @@ class MaskLearner:
         settings: LearningSettings,
         device: torch.device,
     ) -> None:
-        self._context, self._masks, self._settings = context, masks, settings
+        self._graph, self._context, self._masks, self._settings = graph, context, masks, settings
         self._names, self._widths = [g.name for g in graph.groups], [g.width for g in graph.groups]
         self._candidates = candidates
         learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
@@ -72,7 +72,7 @@ class MaskLearner:
         """Samples masks, and moves the logits down the gradient of the loss.
 
         Returns:
-            The loss, and the share of the channels that were kept; both on the network's device.
+            The loss and the keep values, shape ``(channels,)``; both on the network's device.
         """
         keep = self._sample()
         keep.retain_grad()
@@ -84,6 +84,12 @@ class MaskLearner:
         assert keep.grad is not None
         self._benefit.lerp_(price - keep.grad, 1 - _BENEFIT_MEMORY)
         return loss.detach(), keep.detach()
+
+    def share_of_macs(self, keep: Tensor) -> float:
+        """MACs of the channels that are kept for the greater part, as a share of the network's."""
+        kept = (keep > 0.5).cpu().numpy()
+        dense, _ = self._graph.macs_and_parameters(np.ones_like(kept))
+        return self._graph.macs_and_parameters(kept)[0] / max(dense, 1.0)
 
     def logits(self) -> dict[str, Tensor]:
         """What was learned: group name -> shape ``(width,)``, for the candidates."""
@@ -129,16 +135,18 @@ def learn_logits(learner: MaskLearner, context: CriterionContext, settings: Lear
     for step, (inputs, targets) in enumerate(_batches(context.data, start, settings.steps), start + 1):
         loss, keep = learner.step(inputs, targets)
         if step % REPORT_EVERY == 0 or step == settings.steps:
-            _report(context, step, settings.steps, float(loss), float(keep.mean()))
+            _report(context, step, settings.steps, {"loss": float(loss), "MACs": learner.share_of_macs(keep)})
         if step % SAVE_EVERY == 0 or step == settings.steps:
             checkpoint.write(step, learner)
 
 
-def _report(context: CriterionContext, step: int, steps: int, loss: float, kept: float) -> None:
-    if not math.isfinite(loss):
-        raise CriterionError(f"the loss is {loss} at step {step} of learning masks; look at the data and the loss")
+def _report(context: CriterionContext, step: int, steps: int, figures: Mapping[str, float]) -> None:
+    if not math.isfinite(figures["loss"]):
+        raise CriterionError(
+            f"the loss is {figures['loss']} at step {step} of learning masks; look at the data and the loss"
+        )
     if context.progress:
-        context.progress(step, steps, {"loss": loss, "kept channels": kept})
+        context.progress(step, steps, figures)
 
 
 def _batches(data: Iterable[tuple[Any, Any]] | None, start: int, end: int) -> Iterator[tuple[Any, Any]]:

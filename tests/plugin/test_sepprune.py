@@ -153,9 +153,10 @@ def test_an_interrupted_learning_goes_on_to_the_bit(tmp_path: Path) -> None:
     checkpoint = tmp_path / "masks.safetensors"
     with pytest.raises(KeyboardInterrupt):
         learn(criterion, progress=interrupt, checkpoint=checkpoint)
-    steps: list[int] = []
-    resumed = learn(criterion, progress=lambda step, *rest: steps.append(step), checkpoint=checkpoint)
-    assert steps == [60, 70]
+    told: list[tuple[int, int, Mapping[str, float]]] = []
+    resumed = learn(criterion, progress=lambda *state: told.append(state), checkpoint=checkpoint)
+    assert [(step, steps) for step, steps, _ in told] == [(60, 70), (70, 70)]
+    assert all(0.35 < figures["MACs"] <= 0.5 and figures["loss"] > 0 for _, _, figures in told)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [path.name for path in tmp_path.iterdir()] == ["masks.safetensors"]
     with pytest.raises(prunegraph.CriterionError, match="another run"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import Budget, DependencyGraph, PruningResult, build_graph, prune
+from prunegraph import Budget, DependencyGraph, PruningResult, build_graph, prune, score, select
 from prunegraph.errors import InputError
 from prunegraph.models import AFRCNN, SuDoRMRF, TDANet
 from prunegraph.models.layers import GlobalLayerNorm
@@ -170,6 +170,21 @@ def test_dropout_does_not_hinder_pruning() -> None:
     training, evaluating = graph_of(tdanet, training=True), graph_of(tdanet)
     assert training.coverage == evaluating.coverage
     assert [group.name for group in training.groups] == [group.name for group in evaluating.groups]
+
+
+@pytest.mark.parametrize(
+    ("factory", "pattern", "groups"),
+    [
+        (tdanet, "sm.unet.globalatt.mlp.dwconv.bias", ["sm.unet.globalatt.mlp.fc1"]),
+        (afrcnn, "sm.blocks.concat_layer.*.conv.bias", [f"sm.blocks.concat_layer.{level}" for level in range(3)]),
+        (sudormrf, "sm.*.proj_1x1.conv.bias", [f"sm.{block}.proj_1x1" for block in range(2)]),
+    ],
+)
+def test_sepprunes_groups_can_be_chosen_by_one_pattern(factory: Factory, pattern: str, groups: list[str]) -> None:
+    graph = graph_of(factory)
+    plan = select(graph, score(graph), Budget(ratio=0.5, include=pattern))
+    shrunk = [name for name, kept in plan.kept.items() if len(kept) < plan.widths[name]]
+    assert shrunk == [f"{group}.conv.weight[0]" for group in groups]
 
 
 @functools.cache

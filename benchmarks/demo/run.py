@@ -1,4 +1,4 @@
-"""Prunes the committed Conv-TasNet to half its MACs by L1 and by learned masks; verifies, fine-tunes and measures.
+"""Prunes the committed Conv-TasNet to half its MACs by L1 and by learned masks; verifies, recovers and measures.
 
 Everything is heard on utterances that were never trained on; see ``benchmarks/train_separator.py`` for the training.
 """
@@ -37,7 +37,7 @@ WEIGHTS = Path(__file__).with_name("conv_tasnet_8k.safetensors")
 SAMPLE_RATE = 8000
 MACS = 0.5
 EXAMPLE_SECONDS = 4
-TEST_SEED, TUNING_SEED, MASK_SEED = 1, 2, 3
+TEST_SEED, TUNING_SEED, MASK_SEED, COMPENSATION_SEED = 1, 2, 3, 4
 CRITERIA = ("l1", "sepprune")
 
 
@@ -48,12 +48,14 @@ class Effort:
     Attributes:
         mixtures: test mixtures of each kind of pair.
         mask_steps: steps in which masks are learned.
-        steps: steps of fine-tuning of each pruned network.
+        compensation_batches: batches of six mixtures that compensation fits weights on.
+        steps: steps of fine-tuning of each compensated network.
     """
 
     mixtures: int = 100
     mask_steps: int = 200
-    steps: int = 200
+    compensation_batches: int = 5
+    steps: int = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,12 +141,10 @@ def run(split: Split, weights: Path, output: Path, effort: Effort, *, say: Calla
     for criterion in CRITERIA:
         say(f"{criterion}: pruning to {MACS:.0%} of the MACs")
         result = prune(dense, criterion, split.train, effort)
-        say(f"{criterion}: {_verified(result)}; fine-tuning for {effort.steps} steps")
-        tuning = MixtureSampler(split.train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
-        networks[f"{criterion} pruned"] = result.model
-        networks[f"{criterion} recovered"] = fine_tune(result.model, tuning, FineTuningSettings(steps=effort.steps))
-        costs |= {"dense": result.report.dense}
-        costs |= {f"{criterion} {state}": result.report.pruned for state in ("pruned", "recovered")}
+        say(f"{criterion}: {_verified(result)}")
+        states = {"pruned": result.model, **recover(dense, result, split.train, effort)}
+        networks |= {f"{criterion} {state}": network for state, network in states.items()}
+        costs |= {"dense": result.report.dense, **{f"{criterion} {state}": result.report.pruned for state in states}}
     say(f"separating {effort.mixtures} mixtures of each kind with each network")
     contestants = {
         name: Contestant(
@@ -164,10 +164,22 @@ def prune(dense: nn.Module, criterion: str, train: Corpus, effort: Effort) -> pr
     budget = prunegraph.Budget(macs=MACS)
     if criterion != "sepprune":
         return prunegraph.prune(dense, _example(), criterion=criterion, budget=budget)
-    mixtures = MixtureSampler(train, MixtureSettings(min_seconds=1.0, max_seconds=1.0)).batches(MASK_SEED, size=2)
+    mixtures = MixtureSampler(train, MixtureSettings(min_seconds=1.0, max_seconds=1.0)).batches(MASK_SEED, size=4)
     learned = SepPrune(learning=LearningSettings(steps=effort.mask_steps))
     data = list(itertools.islice(mixtures, effort.mask_steps))
     return prunegraph.prune(dense, _example(), criterion=learned, budget=budget, data=data, loss=pit_si_sdr_loss)
+
+
+def recover(dense: nn.Module, result: prunegraph.PruningResult, train: Corpus, effort: Effort) -> dict[str, nn.Module]:
+    """The pruned network with compensated weights, and that after a short fine-tuning."""
+    heard = MixtureSampler(train, MixtureSettings(max_seconds=2.0)).batches(COMPENSATION_SEED, size=6)
+    examples = [mixture for mixture, _ in itertools.islice(heard, effort.compensation_batches)]
+    compensated = prunegraph.compensate(dense, result.model, result.plan, examples).model
+    tuning = MixtureSampler(train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
+    return {
+        "compensated": compensated,
+        "recovered": fine_tune(compensated, tuning, FineTuningSettings(steps=effort.steps)),
+    }
 
 
 def _example() -> Tensor:
@@ -206,7 +218,7 @@ def command(
     output: Annotated[Path, typer.Option(help="Folder for the wav files.")] = Path("demo-output"),
     weights: Annotated[Path, typer.Option(help="Weights of the dense separator.")] = WEIGHTS,
     mixtures: Annotated[int, typer.Option(min=2, help="Test mixtures of each kind of pair.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 150,
     mask_steps: Annotated[int, typer.Option(min=1, help="Steps in which masks are learned.")] = 200,
 ) -> None:
     """Prunes a speech separator to half its MACs in two ways, recovers it, and shows what came of it."""

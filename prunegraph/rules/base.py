@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from prunegraph.ir.sizes import Constant, Expression, leaves
+from prunegraph.ir.sizes import Constant, Expression, ShapeOf, leaves
 from prunegraph.ir.trace import Place, Site, Trace, ValueSpec
 
 Atoms: TypeAlias = NDArray[np.int64]
@@ -158,6 +158,15 @@ class Call:
         self.claimed.add(path)
         value = self.arguments[name] if index is None else self.arguments[name][index]
         return self.trace.sizes.get(self.node.name, {}).get(path, Constant(value))
+
+    def varies_with_input(self, name: str) -> bool:
+        """Whether a number is read from sizes that no channel counts, such as time: another input gives another."""
+        found = list(leaves(self.origin(name))) if self.get(name) is not None else []
+        return bool(found) and all(isinstance(leaf, ShapeOf) and self._atoms_of(leaf) is None for leaf in found)
+
+    def _atoms_of(self, size: ShapeOf) -> Atoms | None:
+        labels = self.known.get(size.node)
+        return labels[size.dim] if isinstance(labels, tuple) else None
 
     @property
     def site(self) -> Site:

@@ -187,6 +187,8 @@ class Slice(Rule):
         start, end, _ = slice(call.get("start"), call.get("end"), step).indices(size)
         for name, bound in (("start", start), ("end", end)):
             self._require_bound(call, name, atoms, bound)
+            if call.varies_with_input(name):
+                call.lock(atoms, "which indices are read depends on the input")
         if step > 1:
             _couple_runs(call, atoms, step)
         cut = atoms[start:end:step]
@@ -228,6 +230,8 @@ class Narrow(Rule):
             call.require_size("start", None, atoms[:start], start)
         cut = atoms[start : start + length]
         call.require_size("length", None, cut, length)
+        if call.varies_with_input("start") or call.varies_with_input("length"):
+            call.lock(atoms, "which indices are read depends on the input")
         return replace_dim(labels, dim, call.piece(cut))
 
 

@@ -187,3 +187,25 @@ def test_coverage_is_the_share_of_parameters_in_prunable_groups() -> None:
     graph = graph_of(unknown_op)
     prunable = 8 * 6 + 6 + 6
     assert graph.coverage == pytest.approx(prunable / (8 + 8 + prunable + 1))
+
+
+class PositionalTable(nn.Module):
+    """Adds as much of a table as the input is long."""
+
+    def __init__(self, cut: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 1, 1)
+        self.register_buffer("table", torch.randn(8, 50))
+        self.cut = cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x) + self.cut(self.table, x.shape[-1]))
+
+
+@pytest.mark.parametrize("cut", [lambda table, n: table[:, :n], lambda table, n: table.narrow(1, 0, n)])
+def test_what_a_longer_input_would_read_stays(cut: Callable[[Tensor, int], Tensor]) -> None:
+    graph = build_graph(PositionalTable(cut), torch.randn(2, 1, 6))
+    assert {f"{m.tensor}[{m.dim}]" for group in graph.groups for m in group.members} >= {"table[0]"}
+    assert "table[1]" not in {f"{m.tensor}[{m.dim}]" for group in graph.groups for m in group.members}
+    reasons = {lock.reason for g in graph.locked for lock in g.locks if g.members[0].tensor == "table"}
+    assert "which indices are read depends on the input" in reasons

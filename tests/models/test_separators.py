@@ -207,10 +207,7 @@ def test_a_pruned_network_takes_what_the_dense_one_takes(factory: Factory, shape
         assert pruned_by_three_tenths(factory).model(noise(*shape)).shape == factory()(noise(*shape)).shape
 
 
-LONGER = "the rows of a positional table that the example does not reach count as channels that can go"
-
-
-@pytest.mark.parametrize("factory", [pytest.param(tdanet, marks=pytest.mark.xfail(reason=LONGER)), afrcnn, sudormrf])
+@every_network
 def test_a_pruned_network_takes_longer_audio_than_the_example(factory: Factory) -> None:
     with torch.no_grad():
         assert pruned_by_three_tenths(factory).model(noise(1, 1, 4000)).shape[-1] == 4000

@@ -1,14 +1,17 @@
 """Prunes every network of the zoo, prints one table and writes it to ``benchmarks/results/zoo.md``.
 
-``python -m benchmarks.zoo [name ...]``. Torch-Pruning's column comes from ``torch_pruning_zoo.json``, which
-``python -m benchmarks.zoo.torch_pruning_peer`` writes.
+``python -m benchmarks.zoo [name ...]``; each network is written down when it is done, in place of its earlier row, so
+that an interrupted run can be followed by one of the networks that it lacks. Torch-Pruning's column comes from
+``torch_pruning_zoo.json``, which ``python -m benchmarks.zoo.torch_pruning_peer`` writes.
 """
 
+import json
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,7 +25,7 @@ from prunegraph.capture.tracer import capture
 from tests.zoo.check import PLANS, Outcome, Subject, check_plan, examine
 from tests.zoo.networks import ZOO, ZooNetwork, quiet
 
-RESULTS = Path(__file__).parents[1] / "results" / "zoo.md"
+RESULTS = Path(__file__).parents[1] / "results"
 
 COLUMNS = (
     "network",
@@ -62,6 +65,12 @@ class Row:
     analysis_s: float
     single: tuple[Outcome, ...]
     double: tuple[Outcome, ...]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Row":
+        """The row that was written down as JSON."""
+        outcomes = {name: tuple(Outcome(**item) for item in stored[name]) for name in ("single", "double")}
+        return cls(**{**stored, **outcomes})
 
     def cells(self, peer: PeerOutcome | None) -> tuple[str, ...]:
         """The row's text, in the order of `COLUMNS`."""
@@ -127,19 +136,32 @@ def markdown_of(rows: Sequence[tuple[str, ...]], peer: str) -> str:
     return f"# The zoo\n\n{body}\n{NOTES.format(peer=peer)}"
 
 
+def read_rows(path: Path) -> dict[str, Row]:
+    """The rows of earlier runs by network, in the zoo's order."""
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    return {network.name: Row.of(stored[network.name]) for network in ZOO if network.name in stored}
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    unfinished = path.with_suffix(f"{path.suffix}.part")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
 def main() -> None:
-    """Runs the networks that the command line names, or all; only a whole run is written down."""
+    """Runs the networks that the command line names, or all."""
     chosen = [network for network in ZOO if not sys.argv[1:] or network.name in sys.argv[1:]]
     peers, setting = load_peer_outcomes()
     console = Console()
-    measured = [measure(network) for network in track(chosen, description="Pruning the zoo", console=console)]
-    rows = [row.cells(peers.get(row.network)) for row in measured]
-    console.print(table_of(rows))
-    if len(chosen) == len(ZOO):
-        unfinished = RESULTS.with_suffix(".md.part")
-        unfinished.write_text(markdown_of(rows, setting))
-        unfinished.replace(RESULTS)
-        console.print(f"written to {RESULTS}")
+    for network in track(chosen, description="Pruning the zoo", console=console):
+        rows = {**read_rows(RESULTS / "zoo.json"), network.name: measure(network)}
+        write(RESULTS / "zoo.json", json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1))
+        console.print(f"{network.name}: done")
+    cells = [row.cells(peers.get(row.network)) for row in read_rows(RESULTS / "zoo.json").values()]
+    console.print(table_of(cells))
+    write(RESULTS / "zoo.md", markdown_of(cells, setting))
+    console.print(f"written to {RESULTS / 'zoo.md'}")
 
 
 if __name__ == "__main__":

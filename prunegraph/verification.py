@@ -32,7 +32,7 @@ def verify(
 
     The plan removes whole channels; kept slices are bit-equal to the original's; parameters and MACs are those of
     the plan; forward and backward run and the outputs keep their shapes; the output equals the exact masked
-    program's; a batch of another size and inputs of another length run if the original accepts them.
+    program's; a batch of another size, shorter and longer inputs run if the original accepts them.
 
     Args:
         model: the original network; left as it is.
@@ -189,10 +189,10 @@ class _Verification:
         return f"{sum(gradient is not None for gradient in gradients)} parameters receive gradients"
 
     def _check_other_inputs(self) -> str:
-        """Runs the pruned network on a batch of 2 and on another length, where the original accepts them."""
+        """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
         ran = []
         dense, pruned = copy_of(self.model), copy_of(self.pruned)
-        for name, vary in (("batch of 2", _doubled_batch), ("another length", _shortened)):
+        for name, vary in _OTHER_INPUTS.items():
             tensors = [vary(tensor) for tensor in self.example.tensors]
             try:
                 expected = self._outputs(dense, tensors)
@@ -283,6 +283,14 @@ def _doubled_batch(tensor: torch.Tensor) -> torch.Tensor:
 
 def _shortened(tensor: torch.Tensor) -> torch.Tensor:
     return tensor[..., : max(1, tensor.shape[-1] * 3 // 4)] if tensor.dim() > 1 else tensor
+
+
+def _lengthened(tensor: torch.Tensor) -> torch.Tensor:
+    more = tensor[..., : -(-tensor.shape[-1] // 4)]
+    return torch.cat([tensor, more], dim=-1) if tensor.dim() > 1 else tensor
+
+
+_OTHER_INPUTS = {"batch of 2": _doubled_batch, "shorter input": _shortened, "longer input": _lengthened}
 
 
 def _describe(graph: DependencyGraph, node: fx.Node) -> str:

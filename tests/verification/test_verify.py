@@ -233,21 +233,31 @@ def test_a_plan_of_another_network_is_caught() -> None:
 
 
 class Picky(nn.Module):
-    """Different code for other batches: a width that is written there is only met by other inputs."""
+    """Different code for other inputs: a width that is written there is only met by these."""
 
-    def __init__(self) -> None:
+    def __init__(self, other: Callable[[Tensor], bool]) -> None:
         super().__init__()
         self.a, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+        self.other = other
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.a(x)
-        return self.b(y if x.shape[0] == SIGNAL[0] else y.view(-1, 6, x.shape[-1]))
+        return self.b(y.view(-1, 6, x.shape[-1]) if self.other(x) else y)
 
 
-def test_a_batch_of_another_size_is_tried() -> None:
-    model, x = Picky(), torch.randn(SIGNAL)
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("batch of 2", lambda x: x.shape[0] > SIGNAL[0]),
+        ("shorter input", lambda x: x.shape[-1] < SIGNAL[-1]),
+        ("longer input", lambda x: x.shape[-1] > SIGNAL[-1]),
+    ],
+    ids=["batch", "shorter", "longer"],
+)
+def test_other_inputs_are_tried(name: str, other: Callable[[Tensor], bool]) -> None:
+    model, x = Picky(other), torch.randn(SIGNAL)
     plan = build_graph(model, x).plan({"a.weight[0]": [0, 1]})
-    with pytest.raises(VerificationError, match="fails on a batch of 2, which the original accepts"):
+    with pytest.raises(VerificationError, match=f"fails on a {name}, which the original accepts"):
         verify(model, apply(model, plan), plan, x)
 
 

@@ -245,9 +245,12 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         InputError: the example is not of one of the three kinds.
         CaptureError: the forward pass failed; names the module and the line.
     """
-    book = RuleBook(load_op_rules(create_manager()))
-    trace = capture(model, example_inputs)
-    found = propagate(trace, book)
+    return analyse(model, capture(model, example_inputs))
+
+
+def analyse(model: nn.Module, trace: Trace) -> DependencyGraph:
+    """Finds which channels are coupled from one recorded forward pass of ``model``."""
+    found = propagate(trace, RuleBook(load_op_rules(create_manager())))
     add_module_sizes(found.space)
     settle(found.space, found.labels)
     grouping = group_channels(found.space)

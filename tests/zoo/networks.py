@@ -1,4 +1,4 @@
-"""The zoo: separation and enhancement networks of four libraries, unedited, with random weights.
+"""The zoo: separation and enhancement networks of four libraries and our own, unedited, with random weights.
 
 Libraries are imported when a network is built, so that listing the zoo needs none of them.
 """
@@ -7,11 +7,13 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
+from prunegraph.models import AFRCNN, SuDoRMRF, TDANet
 from prunegraph.optional_packages import import_torchaudio
 from tests.zoo.speechbrain_glue import MaskingSeparator
 
@@ -265,3 +267,11 @@ ZOO: tuple[ZooNetwork, ...] = (
     ZooNetwork("demucs-HDemucs", _hdemucs, ((1, 2, 44100),)),
     ZooNetwork("demucs-HTDemucs", _htdemucs, ((1, 2, 44100),)),
 )
+
+
+def reference_separators(**sizes: int) -> tuple[ZooNetwork, ...]:
+    """Our own implementations of published separators, at their published sizes but for those given."""
+    networks = (TDANet, AFRCNN, SuDoRMRF)
+    return tuple(
+        ZooNetwork(f"prunegraph-{network.__name__}", partial(network, **sizes), ((1, 16000),)) for network in networks
+    )

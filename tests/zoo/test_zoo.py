@@ -9,12 +9,12 @@ from tests.zoo.building_blocks import BUILDING_BLOCKS
 from tests.zoo.check import PLANS, Subject, check_plan, examine
 from tests.zoo.held_out import HELD_OUT
 from tests.zoo.locked import Explanation, explained_by, read_explanations
-from tests.zoo.networks import ZOO
+from tests.zoo.networks import ZOO, reference_separators
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 ENOUGH = 0.95
-NETWORKS = (*ZOO, *BUILDING_BLOCKS, *HELD_OUT)
+NETWORKS = (*ZOO, *reference_separators(num_blocks=2), *BUILDING_BLOCKS, *HELD_OUT)
 EXPLANATIONS = read_explanations(Path(__file__).with_name("locked.md"))
 
 every_network = pytest.mark.parametrize(

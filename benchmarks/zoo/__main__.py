@@ -18,16 +18,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.zoo.torch_pruning_peer import PeerOutcome
+from benchmarks.zoo.torch_pruning_peer import NETWORKS, PeerOutcome
 from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
 from tests.zoo.check import PLANS, Outcome, check_plan, examine
-from tests.zoo.networks import ZOO, ZooNetwork, quiet, reference_separators
+from tests.zoo.networks import ZooNetwork, quiet
 
 RESULTS = Path(__file__).parents[1] / "results"
-
-NETWORKS = (*ZOO, *reference_separators())
 
 COLUMNS = (
     "network",

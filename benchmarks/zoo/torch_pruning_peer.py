@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from benchmarks.zoo.kept import kept_indices, without_statistics, zero_removed
-from tests.zoo.networks import STEMS, ZOO, ZooNetwork, quiet
+from tests.zoo.networks import STEMS, ZOO, ZooNetwork, quiet, reference_separators
 
+NETWORKS = (*ZOO, *reference_separators())
 RESULTS = Path(__file__).parents[1] / "results" / "torch_pruning_zoo.json"
 LIMIT_S = 60
 RATIO = 0.3
@@ -152,10 +153,10 @@ def main() -> None:
     if len(sys.argv) > 1:
         resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S + 1))
         with quiet():
-            print(json.dumps(asdict(run(next(network for network in ZOO if network.name == sys.argv[1])))))
+            print(json.dumps(asdict(run(next(network for network in NETWORKS if network.name == sys.argv[1])))))
         return
     outcomes = []
-    for network in ZOO:
+    for network in NETWORKS:
         outcomes.append(run_apart(network))
         print(outcomes[-1], file=sys.stderr)
     record = {

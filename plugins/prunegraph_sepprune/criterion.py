@@ -15,6 +15,7 @@ from prunegraph_sepprune.candidates import candidate_groups
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
 from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks
 from prunegraph_sepprune.pricing import MarginalPrice
+from prunegraph_sepprune.prior import log_magnitudes
 
 Mode = Literal["budget", "epsilon"]
 
@@ -68,24 +69,20 @@ class SepPrune:
             BudgetError: the budget cannot be met.
             CriterionError: the data ended at once, or the loss is not finite.
         """
-        device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
-        learner = self.learner(graph, context, device)
+        prior = log_magnitudes(graph, weights)
+        learner = self.learner(graph, context, prior)
         learn_logits(learner, context, self.learning)
         learned = learner.logits()
         best = max((float(values.max()) for values in learned.values()), default=0.0)
-        whole = {
-            group.name: torch.full((group.width,), best + 1.0, device=device)
-            for group in graph.groups
-            if group.name not in learned
-        }
+        whole = {name: torch.full_like(scores, best + 1.0) for name, scores in prior.items() if name not in learned}
         offset = 0.0 if self.mode == "budget" else ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN
         return NetworkScores({name: values - offset for name, values in {**whole, **learned}.items()})
 
-    def learner(self, graph: GraphView, context: CriterionContext, device: torch.device) -> MaskLearner:
+    def learner(self, graph: GraphView, context: CriterionContext, prior: Mapping[str, torch.Tensor]) -> MaskLearner:
         """The learner with its candidates and the kind of masks that the mode asks for."""
         everything = frozenset(group.name for group in graph.groups)
         if context.budget is None or self.mode == "epsilon":
-            return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, device)
+            return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, prior)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
             projection = _projection(graph, context.budget, everything - names)
@@ -93,7 +90,7 @@ class SepPrune:
             names, projection = everything, Projection(graph, context.budget)
         learned = np.concatenate([np.full(group.width, group.name in names) for group in graph.groups])
         masks = BudgetMasks(projection, MarginalPrice(graph, context.budget, projection), learned)
-        return MaskLearner(graph, context, names, masks, self.learning, device)
+        return MaskLearner(graph, context, names, masks, self.learning, prior)
 
 
 def _projection(graph: GraphView, budget: Budget, whole: frozenset[str]) -> Projection:

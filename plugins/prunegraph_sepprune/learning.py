@@ -24,7 +24,7 @@ class LearningSettings:
 
     Attributes:
         steps: optimizer steps, one batch each.
-        learning_rate: of Adam, without weight decay.
+        learning_rate: of Adam at the beginning, without weight decay.
     """
 
     steps: int = 500
@@ -38,9 +38,9 @@ class MaskLearner:
         graph: the groups.
         context: masked program, loss and seed.
         candidates: names of the groups that have masks; the others stay whole.
-        masks: how keep values are drawn from logits, and what keeping a channel costs.
+        masks: where logits start, how keep values are drawn from them, and what keeping a channel costs.
         settings: steps and rates.
-        device: where the network is.
+        prior: scores of all groups before anything is learned, on the network's device.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class MaskLearner:
         candidates: frozenset[str],
         masks: Masks,
         settings: LearningSettings,
-        device: torch.device,
+        prior: Mapping[str, Tensor],
     ) -> None:
         self._graph, self._context, self._masks, self._settings = graph, context, masks, settings
         self._names, self._widths = [g.name for g in graph.groups], [g.width for g in graph.groups]
         self._candidates = candidates
         learned = np.concatenate([np.full(g.width, g.name in candidates) for g in graph.groups])
-        self._others = torch.from_numpy(~learned).to(device)
         self._noise = torch.Generator().manual_seed(context.seed)
-        self._logits = torch.rand(len(learned), generator=self._noise).to(device).requires_grad_()
+        self._logits = masks.start([prior[name] for name in self._names], self._noise).requires_grad_()
+        self._others = torch.from_numpy(~learned).to(self._logits.device)
         self._benefit = torch.zeros_like(self._logits, requires_grad=False)
         self._optimizer = torch.optim.Adam([self._logits], lr=settings.learning_rate)
         # Adam makes its state in the first step; made here, it has names for the checkpoint.
@@ -74,7 +74,9 @@ class MaskLearner:
         Returns:
             The loss and the keep values, shape ``(channels,)``; both on the network's device.
         """
-        keep = self._sample()
+        done = float(self._optimizer.state[self._logits]["step"]) / self._settings.steps
+        self._optimizer.param_groups[0]["lr"] = self._settings.learning_rate * self._masks.pace(done)
+        keep = self._sample(done)
         keep.retain_grad()
         loss = self._evaluate(dict(zip(self._names, torch.split(keep, self._widths), strict=True)), inputs, targets)
         price = self._masks.price(self._benefit, keep.detach())
@@ -108,10 +110,9 @@ class MaskLearner:
             for name, tensor in self.state().items():
                 tensor.copy_(state[name])
 
-    def _sample(self) -> Tensor:
+    def _sample(self, done: float) -> Tensor:
         uniform = torch.rand(len(self._logits), generator=self._noise).clamp_(1e-6, 1 - 1e-6)
         gumbel = -(-uniform.log()).log()
-        done = float(self._optimizer.state[self._logits]["step"]) / self._settings.steps
         keep = self._masks.sample(self._logits, gumbel.to(self._logits.device), done)
         return torch.where(self._others, torch.ones_like(keep), keep)
 

@@ -1,6 +1,7 @@
 """How keep values are drawn from logits: relaxed and held to a budget, or hard at a fixed threshold."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +14,23 @@ from prunegraph_sepprune.pricing import MarginalPrice, margin
 
 GUMBEL_MEDIAN = -math.log(math.log(2))
 _STRETCH = 0.1
-_COLDEST = 0.1
+_HOTTEST, _COLDEST = 0.3, 0.1
+_SPREAD = 4.0
 
 
 class Masks(Protocol):
     """Keep values of one step."""
+
+    def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
+        """The logits before the first step, shape ``(channels,)``.
+
+        Args:
+            prior: what the channels seem to be worth before anything is learned, shape ``(width,)`` for each group.
+            noise: source of randomness.
+        """
+
+    def pace(self, done: float) -> float:
+        """Share of the learning rate with which a step is made, after a share ``done`` of the steps."""
 
     def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
         """Keep values in [0, 1] of all channels, differentiable in the logits.
@@ -36,10 +49,13 @@ class BudgetMasks:
     r"""Hard concrete masks around the threshold at which the budget is met.
 
     With noisy logits $z = \alpha + \tau g$, the threshold $\theta$ that `Projection` finds for them, and a temperature
-    $\tau$ that falls from 1 to 0.1, keep values are $\sigma((z - \theta) / \tau)$, stretched by a tenth beyond 0 and 1
-    and cut off there. Only undecided channels are between: what the loss says about those at half strength tells what
+    $\tau$ that falls from 0.3 to 0.1, keep values are $\sigma((z - \theta) / \tau)$, stretched by a tenth beyond 0 and
+    1 and cut off there. Only undecided channels are between: what the loss says about those at half strength tells what
     they are worth, which at full strength it does not (in a trained network the derivative by a channel's scale is
     about 0). The harder the masks become, the nearer the program is to the network that remains.
+
+    Logits start from the ranks of the prior within each group, spread over four: few steps from a good guess find more
+    than many from none.
 
     Args:
         projection: what the budget leaves for any scores.
@@ -53,9 +69,18 @@ class BudgetMasks:
     def __init__(self, projection: Projection, pricing: MarginalPrice, learned: NDArray[np.bool_]) -> None:
         self._projection, self._pricing, self._learned = projection, pricing, learned
 
+    def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
+        """Ranks from 0 to 1 within each group, times the spread."""
+        ranks = [scores.argsort(stable=True).argsort() / max(len(scores) - 1, 1) for scores in prior]
+        return _SPREAD * torch.cat(ranks).float()
+
+    def pace(self, done: float) -> float:
+        """Falls to 0, so that the noise of the last batches does not decide."""
+        return 1 - done
+
     def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
         """Relaxed keep values."""
-        temperature = max(_COLDEST, 1 - done)
+        temperature = max(_COLDEST, _HOTTEST * (1 - done))
         noisy = logits + temperature * noise
         values = noisy.detach().double().cpu().numpy()
         threshold = margin(values[self._learned], self._projection(values)[self._learned])
@@ -77,6 +102,15 @@ class ThresholdMasks:
 
     def __init__(self, epsilon: float) -> None:
         self.threshold = math.log(epsilon) - math.log1p(-epsilon)
+
+    def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
+        """Uniform in [0, 1], as in the paper."""
+        reference = torch.cat(list(prior))
+        return torch.rand(len(reference), generator=noise).to(reference.device)
+
+    def pace(self, done: float) -> float:
+        """Always the same."""
+        return 1.0
 
     def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
         """Hard keep values."""

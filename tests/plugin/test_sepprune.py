@@ -114,7 +114,7 @@ def test_every_sampled_mask_meets_the_budget() -> None:
     assert len(shares) == 30
     assert max(shares) <= 0.6
     assert min(shares) > 0.6 - 0.15  # one channel of so small a network is 14 % of its MACs
-    assert len({kept.tobytes() for kept in seen}) > 5
+    assert len({kept.tobytes() for kept in seen}) > 2
 
 
 def test_epsilon_mode_keeps_what_is_sampled_more_often_than_not() -> None:

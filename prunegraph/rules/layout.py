@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from prunegraph.ir.sizes import Constant
 from prunegraph.rules.base import Atoms, Call, Labels, Rule, dims_of, replace_dim
 from prunegraph.rules.creation import created
 from prunegraph.rules.pointwise import FIXED_SIZE, broadcast
@@ -196,9 +197,13 @@ class Slice(Rule):
 
     def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
         given = call.get(name)
-        if given is None or given == 0 or given >= len(atoms):
+        beyond = given is not None and given >= len(atoms)
+        # A literal at or beyond the end stays there when channels go; what shrinks with channels need not.
+        if given is None or given == 0 or (beyond and isinstance(call.origin(name), Constant)):
             return
-        if given < 0:
+        if given > len(atoms):
+            call.require_size(name, None, None, given)
+        elif given < 0:
             call.require_size(name, None, None, given)
             call.lock(atoms[given:], "cut off by a number counted from the end")
         else:

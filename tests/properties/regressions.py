@@ -15,5 +15,8 @@ REGRESSIONS: MappingProxyType[str, NetworkSpec] = MappingProxyType(
         "a branch on two shapes that become equal": NetworkSpec(
             Block("CheckedSizes", 6, (("check", "shape branch"),)), seed=3
         ),
+        "a slice up to a multiple of a size that becomes less than all": NetworkSpec(
+            Block("Hierarchical", 4, (("slices", "index"),)), seed=0
+        ),
     }
 )

@@ -18,6 +18,7 @@ from prunegraph.plugin import CriterionContext
 from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
+from prunegraph_sepprune.prior import log_magnitudes
 
 ROUNDS = 15
 
@@ -46,7 +47,7 @@ def test_mask_step(benchmark: BenchmarkFixture, device: str, seconds: int) -> No
     context = CriterionContext(
         loss=pit_si_sdr_loss, masked_program=prunegraph.MaskedProgram(graph), budget=prunegraph.Budget(macs=0.5)
     )
-    learner = SepPrune(learning=LearningSettings()).learner(graph, context, torch.device(device))
+    learner = SepPrune(learning=LearningSettings()).learner(graph, context, log_magnitudes(graph, graph.weights))
     train = training_step(model, mixture, sources)
     seconds_of_training: list[float] = []
 

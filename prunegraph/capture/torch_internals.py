@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import torch
 from torch import fx, nn
+from torch._decomp import decompositions
 from torch.fx.experimental import proxy_tensor
 
 from prunegraph.ir.trace import ValueSpec
@@ -24,6 +25,8 @@ _MODE_SWITCHES = (torch._C._set_grad_enabled,)
 _DYNAMO = "torch._dynamo"
 """The machinery of torch.compile: it takes a second to load, so it is looked for only where it is loaded already."""
 
+_decomposed_layer: Callable[..., Any] = decompositions.one_layer_lstm
+
 _PROFILER = "profiler"
 """Namespace of the ops that ``torch.profiler.record_function`` leaves in the graph."""
 
@@ -36,7 +39,11 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with patch.object(proxy_tensor, "set_meta", _note_value), _compiled_functions_as_written():
+        with (
+            patch.object(proxy_tensor, "set_meta", _note_value),
+            patch.object(decompositions, "one_layer_lstm", _one_layer_lstm),
+            _compiled_functions_as_written(),
+        ):
             traced = proxy_tensor.make_fx(
                 function, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
             )(*tensors)
@@ -58,6 +65,12 @@ def _compiled_functions_as_written() -> AbstractContextManager[Any]:
     """Lets functions under torch.compile be recorded; there are none where its machinery is not loaded yet."""
     dynamo = sys.modules.get(_DYNAMO)
     return nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
+
+
+def _one_layer_lstm(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """An LSTM layer as torch decomposes it; torch 2.11 leaves its final states a dimension too many."""
+    output, states = _decomposed_layer(*args, **kwargs)
+    return output, tuple(state.flatten(0, -2) for state in states)
 
 
 def _note_value(proxy: fx.Proxy, value: Any) -> fx.Proxy:

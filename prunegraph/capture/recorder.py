@@ -21,6 +21,7 @@ from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attribut
 from prunegraph.ir.trace import Comparison, Place, Site
 
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
+_OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
 
 
 def _is_asked_by_user() -> bool:
@@ -32,8 +33,8 @@ def _is_asked_by_user() -> bool:
 
 
 def _is_library(file: str) -> bool:
-    """Whether a source file belongs to torch, to prunegraph, or to no file at all."""
-    return file.startswith((*_LIBRARY_FOLDERS, "<"))
+    """Whether a source file belongs to torch, to prunegraph but for its networks, or to no file at all."""
+    return file.startswith((*_LIBRARY_FOLDERS, "<")) and not file.startswith(_OUR_NETWORKS)
 
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]

@@ -186,3 +186,21 @@ def test_nested_outputs_keep_their_form() -> None:
     expected = model(**inputs)
     assert (output["count"], output["none"], list(output)) == (2, None, list(expected))
     assert all(torch.equal(a, b) for a, b in zip(output["sources"], expected["sources"], strict=True))
+
+
+class TwoSignals(nn.Module):
+    """Two keyword inputs of one shape, which the network treats differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+
+    def forward(self, near: Tensor, far: Tensor) -> Tensor:
+        return self.b(self.a(near)) - far
+
+
+def test_the_order_of_keyword_inputs_does_not_matter() -> None:
+    model = TwoSignals().double()
+    near, far = torch.randn(2, *SIGNAL, dtype=torch.float64)
+    program = MaskedProgram(build_graph(model, {"near": near, "far": far}))
+    assert torch.equal(program({}, far=far, near=near), model(near, far))

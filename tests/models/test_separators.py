@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +165,13 @@ def test_everything_but_outputs_and_slopes_can_be_pruned(factory: Factory) -> No
     assert graph.coverage == pytest.approx(1 - sizes.count(1) / sum(sizes), abs=1e-12)
     assert not graph.without_rule
     assert {group.name for group in graph.locked} - {"sm.unet.globalatt.attn.pos_enc.pe[1]"} == {"decoder.weight[1]"}
+
+
+@every_network
+def test_sites_are_lines_of_the_network(factory: Factory) -> None:
+    trace = build_graph(seeded(factory), noise(1, 1, 400)).trace
+    files = {Path(trace.site(node).file) for node in trace.graph.nodes if node.op == "call_function"}
+    assert {file.parent.name for file in files} == {"models"}
 
 
 def test_dropout_does_not_hinder_pruning() -> None:

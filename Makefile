@@ -53,7 +53,9 @@ zoo: venv ## Prune every network of the zoo and print the table.
 	$(BIN)/python -m benchmarks.zoo
 
 bench: venv ## Measure the time and memory of each stage.
-	$(PYTEST) benchmarks --benchmark-enable --benchmark-only
+	mkdir -p .benchmarks
+	$(PYTEST) benchmarks --benchmark-enable --benchmark-only --benchmark-json=.benchmarks/stages.json
+	$(BIN)/python -m benchmarks.stages_table .benchmarks/stages.json
 
 demo: venv ## Prune a speech separator to half its MACs, recover it, listen.
 	$(BIN)/python -m benchmarks.demo

@@ -1,0 +1,83 @@
+"""Makes ``benchmarks/results/stages.md`` from what ``make bench`` measured.
+
+python -m benchmarks.stages_table .benchmarks/stages.json
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULT = Path(__file__).parent / "results" / "stages.md"
+STAGES = ("forward", "capture", "analysis", "plan", "surgery", "verification")
+HEAD = ("network", "nodes", *STAGES, "capture - 5 forward", "analysis to surgery", "their memory", "Torch-Pruning")
+
+NOTES = """
+Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *verification*
+consists of forward passes, in double precision as well. *analysis to surgery*: sum of everything but forward passes,
+and by how much it raised the memory of the process at most. *Torch-Pruning*: building its groups and pruning, where it
+finishes.
+
+{machine}. Written by `make bench`.
+"""
+
+
+def tables(record: Mapping[str, Any]) -> str:
+    """All of the Markdown file."""
+    runs = record["benchmarks"]
+    stages = {(run["group"], run["name"].split("[")[0].removeprefix("test_")): run for run in runs}
+    networks = [group for group, name in stages if name == "capture"]
+    rows = [HEAD, ["---"] * len(HEAD), *(list(_cells(network, stages)) for network in networks)]
+    others = [["benchmark", "median", "figures"], ["---"] * 3, *_others(runs, networks)]
+    parts = [
+        "# Time and memory of each stage",
+        _markdown(rows),
+        _markdown(others),
+        NOTES.format(machine=_machine(record)),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _cells(network: str, stages: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[str]:
+    seconds = {name: run["stats"]["median"] for (group, name), run in stages.items() if group == network}
+    figures = {name: run["extra_info"] for (group, name), run in stages.items() if group == network}
+    own = ("analysis", "plan", "surgery")
+    yield network
+    yield f"{figures['capture']['nodes']:,}"
+    yield from (f"{seconds[name]:.2f}" for name in STAGES)
+    yield f"{max(seconds['capture'] - 5 * seconds['forward'], 0):.2f}"
+    yield f"{sum(seconds[name] for name in own):.2f}"
+    yield f"{max(figures[name]['peak_mb'] for name in own)} MB"
+    yield f"{seconds['torch_pruning']:.2f}" if "torch_pruning" in seconds else ""
+
+
+def _others(runs: list[Mapping[str, Any]], networks: list[str]) -> Iterator[list[str]]:
+    for run in runs:
+        if run["group"] not in networks:
+            figures = ", ".join(f"{name}: {value}" for name, value in run["extra_info"].items())
+            yield [f"{run['group']}, {run['name'].removeprefix('test_')}", f"{run['stats']['median']:.3f}", figures]
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    cpu = record["machine_info"]["cpu"]
+    return f"{cpu['brand_raw']}, one thread, torch {torch.__version__}, {record['datetime'][:10]}"
+
+
+def _markdown(rows: list[Any]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def main() -> None:
+    """Reads the file that the command line names and writes the table."""
+    text = tables(json.loads(Path(sys.argv[1]).read_text()))
+    unfinished = RESULT.with_suffix(".md.part")
+    unfinished.write_text(text)
+    unfinished.replace(RESULT)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """L1 and L2 magnitude on channel groups."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -59,10 +60,23 @@ class Magnitude:
 
     def _norms(self, member: Member, weight: torch.Tensor) -> torch.Tensor:
         """Norm of each channel's slice of one member, shape ``(width,)``: the p-norm of the p-norms of its rows."""
-        size = weight.abs()
-        rows = size.movedim(member.dim, 0).reshape(weight.shape[member.dim], -1)
-        exact = torch.promote_types(size.dtype, torch.float32)
-        by_index = torch.linalg.vector_norm(rows, ord=self.order, dim=1, dtype=exact)
+        by_index = norms_along(weight, member.dim, self.order)
         indices = torch.as_tensor(member.indices, device=weight.device)
         norms: torch.Tensor = torch.linalg.vector_norm(by_index[indices], ord=self.order, dim=1)
         return norms
+
+
+def norms_along(weight: torch.Tensor, dim: int, order: Literal[1, 2]) -> torch.Tensor:
+    """The p-norm of the slice at each index of one dimension, shape ``(size,)``, in float32 or the weight's wider type.
+
+    A product with ones adds up leading dimensions several times as fast as a reduction does.
+    """
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    leading, size = math.prod(weight.shape[:dim]), weight.shape[dim]
+    if leading == 1:
+        along: torch.Tensor = torch.linalg.vector_norm(wide.reshape(size, -1), ord=order, dim=1)
+        return along
+    powers = wide.abs() if order == 1 else wide.abs().square()
+    rows = powers.reshape(leading, -1)
+    sums = (rows.new_ones(leading) @ rows).view(size, -1).sum(dim=1)
+    return sums if order == 1 else sums.sqrt()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from prunegraph.ir.channels import ChannelGroup, Member
 from prunegraph.plugin import GraphView
+from prunegraph_magnitude.criterion import norms_along
 
 _SMALLEST = 1e-12
 
@@ -34,6 +35,6 @@ def _relative_norms(member: Member, weight: Tensor) -> Tensor | None:
     """Norm of each channel's slice, as a share of the mean; None where slices are single numbers."""
     if weight.dim() < 2:
         return None
-    rows = weight.detach().abs().movedim(member.dim, 0).flatten(1).float().norm(dim=1)
-    norms: Tensor = rows[torch.as_tensor(member.indices, device=weight.device)].norm(dim=1)
+    by_index = norms_along(weight.detach(), member.dim, order=2)
+    norms: Tensor = by_index[torch.as_tensor(member.indices, device=weight.device)].norm(dim=1)
     return norms / norms.mean().clamp_min(_SMALLEST)

@@ -193,9 +193,14 @@ def faults(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> tuple[str, .
 
 
 def _not_finite(weights: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    names = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
+    names = [name for name, weight in weights.items() if not _is_finite(weight)]
     mend = "repair the checkpoint or train again"
     return (f"NaN or infinite values in weight {', '.join(map(repr, names))}; {mend}",) if names else ()
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    """A sum is quick and tells, unless it overflows: what is not finite stays so."""
+    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
 
 
 def _fault(score: torch.Tensor, width: int) -> str | None:

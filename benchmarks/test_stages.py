@@ -1,14 +1,18 @@
 """Time and memory of each stage on each network of the zoo, with Torch-Pruning where it finishes.
 
 ``make bench`` runs it. Rows of one network form a group, its forward pass among them, so that what a stage costs beside
-the forward passes it needs can be read off. ``peak_mb`` is how far the stage raises the memory of the process.
+the forward passes it needs can be read off. ``peak_mb`` is how far the stage raises the memory of a process in which it
+is the first to run.
 """
 
 import gc
+import multiprocessing
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -28,6 +32,7 @@ from tests.zoo.networks import ZOO, ZooNetwork, quiet
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ROUNDS = 3
+T = TypeVar("T")
 FINISHED_BY_PEER = {name for name, outcome in load_peer_outcomes()[0].items() if outcome.seconds is not None}
 
 
@@ -66,22 +71,42 @@ def make_plan(graph: DependencyGraph) -> PruningPlan:
 
 
 def measure(benchmark: BenchmarkFixture, group: str, stage: Callable[[], object], rounds: int = ROUNDS) -> None:
-    """Times a stage, and measures how far it raises the memory of the process."""
+    """Times a stage."""
     benchmark.group = group
-    before = start_peak()
     benchmark.pedantic(stage, rounds=rounds)
-    benchmark.extra_info["peak_mb"] = round(memory_mb("VmHWM") - before)
 
 
-def start_peak() -> float:
-    """Lets the peak of the resident memory begin anew, and returns what is resident now, in MB; on Linux."""
+@pytest.fixture(scope="module")
+def peaks(subject: Subject) -> dict[str, int]:
+    """Memory in MB of the stages, one after the other in a new process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure_peaks, subject.network.name).result()
+
+
+def measure_peaks(name: str) -> dict[str, int]:
+    """How far each stage raises the memory of this process, in MB."""
+    torch.set_num_threads(1)
+    model, inputs = next(network for network in ZOO if network.name == name).build()
+    found = {}
+    with quiet():
+        trace = capture(model, inputs)
+        graph, found["analysis"] = with_peak(lambda: analyse(model, trace))
+        plan, found["plan"] = with_peak(lambda: make_plan(graph))
+        _, found["surgery"] = with_peak(lambda: prunegraph.apply(model, plan))
+    return found
+
+
+def with_peak(stage: Callable[[], T]) -> tuple[T, int]:
+    """Runs a stage; the peak of the resident memory begins anew before it."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
-    return memory_mb("VmRSS")
+    before = memory_mb("VmRSS")
+    result = stage()
+    return result, round(memory_mb("VmHWM") - before)
 
 
 def memory_mb(field: str) -> float:
-    """A field of the process's status: ``VmRSS`` or ``VmHWM``, its peak."""
+    """A field of the process's status: ``VmRSS``, what is resident, or ``VmHWM``, its peak."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1e3  # type: ignore[index]
 
@@ -96,17 +121,20 @@ def test_capture(benchmark: BenchmarkFixture, subject: Subject) -> None:
     measure(benchmark, subject.network.name, lambda: capture(subject.model, subject.inputs))
 
 
-def test_analysis(benchmark: BenchmarkFixture, subject: Subject) -> None:
+def test_analysis(benchmark: BenchmarkFixture, subject: Subject, peaks: dict[str, int]) -> None:
+    benchmark.extra_info["peak_mb"] = peaks["analysis"]
     benchmark.extra_info["groups"] = len(subject.graph.groups)
     trace = capture(subject.model, subject.inputs)
     measure(benchmark, subject.network.name, lambda: analyse(subject.model, trace))
 
 
-def test_plan(benchmark: BenchmarkFixture, subject: Subject) -> None:
+def test_plan(benchmark: BenchmarkFixture, subject: Subject, peaks: dict[str, int]) -> None:
+    benchmark.extra_info["peak_mb"] = peaks["plan"]
     measure(benchmark, subject.network.name, lambda: make_plan(subject.graph))
 
 
-def test_surgery(benchmark: BenchmarkFixture, subject: Subject) -> None:
+def test_surgery(benchmark: BenchmarkFixture, subject: Subject, peaks: dict[str, int]) -> None:
+    benchmark.extra_info["peak_mb"] = peaks["surgery"]
     measure(benchmark, subject.network.name, lambda: prunegraph.apply(subject.model, subject.plan))
 
 

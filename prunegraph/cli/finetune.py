@@ -18,7 +18,7 @@ from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network,
 from prunegraph.cli.shell import note, output, print_json, working
 from prunegraph.data.corpus import Corpus, read_speaker_folder, split_by_utterance
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
-from prunegraph.errors import InputError
+from prunegraph.errors import DataError, InputError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.saving import load
 from prunegraph.io.state import state_of
@@ -129,7 +129,8 @@ class _Speech:
         if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
             raise InputError("finetune needs a network that takes one mono signal: (batch, time) or (batch, 1, time)")
         settings, split = MixtureSettings(min_seconds=seconds, max_seconds=seconds), split_by_utterance(corpus)
-        self._train, self._validation = (MixtureSampler(part, settings) for part in (split.train, split.val))
+        self._train = _sampler(split.train, settings, "trained on")
+        self._validation = _sampler(split.val, settings, "kept for validation")
         self._size, self._has_channel, self._dtype = size, signal.dim() == 3, signal.dtype
 
     def train(self, seed: int, start: int) -> Iterator[Batch]:
@@ -144,6 +145,13 @@ class _Speech:
     def _shaped(self, batch: tuple[Tensor, Tensor]) -> Batch:
         mixture, sources = batch
         return (mixture if self._has_channel else mixture[:, 0]).to(self._dtype), sources.to(self._dtype)
+
+
+def _sampler(part: Corpus, settings: MixtureSettings, use: str) -> MixtureSampler:
+    try:
+        return MixtureSampler(part, settings)
+    except DataError as error:
+        raise DataError(f"Of the {len(part.clips)} recordings {use}: {error}") from error
 
 
 def _launched(accelerator: str, devices: int, nodes: int, precision: Any) -> "Fabric":

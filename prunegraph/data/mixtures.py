@@ -80,8 +80,9 @@ class MixtureSampler:
             self._clips.setdefault(clip.voice.person, []).append(clip)
         self._pairs = [pair for pair in combinations(sorted(self._clips), 2) if self._may_meet(*pair)]
         if not self._pairs:
+            kind = "" if settings.pairs == "all" else f"{settings.pairs} "
             raise DataError(
-                f"No {settings.pairs} pair of people has clips of {settings.min_seconds} s or more "
+                f"No {kind}pair of people has clips of {settings.min_seconds} s or more "
                 f"(people: {list(corpus.people)}); give more audio or ask for shorter mixtures."
             )
 

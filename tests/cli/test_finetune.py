@@ -55,3 +55,12 @@ def test_mistakes_are_one_line(run, saved, speakers, tmp_path) -> None:
         assert result.exit_code == 1
         assert result.stderr.startswith("error: ")
         assert message in result.stderr
+
+
+def test_too_few_recordings_for_validation_are_told(run, saved, tmp_path) -> None:
+    speakers = write_speakers(tmp_path / "few", speakers=2, clips=3, seconds=0.6)
+    result = run("finetune", *SEPARATOR, saved, "--speakers", speakers, "--output", tmp_path / "out", *QUICK)
+    assert result.exit_code == 1
+    assert "recordings kept for validation: No pair of people has clips of 0.5 s or more" in " ".join(
+        result.stderr.split()
+    )

@@ -42,20 +42,21 @@ class Outcome:
 
 
 class ZeroMasks:
-    """A network whose layers' outputs are multiplied by keep values, as masks are usually learned.
+    """A network whose convolutions' outputs are multiplied by keep values, as masks are usually learned.
 
     Args:
-        model: the network; its weights get no gradients.
-        graph: its groups; each is masked behind every layer whose output channels it holds.
+        model: the network.
+        graph: its groups; each is masked behind every convolution whose output channels it holds.
     """
 
     def __init__(self, model: nn.Module, graph: prunegraph.DependencyGraph) -> None:
         self.model = model
+        modules = dict(model.named_modules())
         self.layers = [
-            (model.get_submodule(member.tensor.removesuffix(".weight")), group.name, torch.as_tensor(member.indices))
+            (layer, group.name, torch.as_tensor(member.indices))
             for group in graph.groups
             for member in group.members
-            if member.tensor.endswith(".weight") and member.dim == 0 and graph.weights[member.tensor].dim() > 1
+            if member.dim == 0 and isinstance(layer := modules.get(member.tensor.removesuffix(".weight")), nn.Conv1d)
         ]
 
     def __call__(self, masks: Mapping[str, Tensor], mixture: Tensor) -> Any:

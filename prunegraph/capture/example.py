@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,9 @@ class Nested:
         return cls(tensors=tuple(tensors), leaves=tuple(leaves), structure=structure)
 
     @classmethod
-    def of_call(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Nested":
-        """Takes the arguments of a call apart; in which order those by keyword were given does not matter."""
-        return cls.of((args, dict(sorted(kwargs.items()))))
+    def of_call(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], keywords: Iterable[str]) -> "Nested":
+        """Takes the arguments of a call apart, those by keyword in the given order, whatever the caller's."""
+        return cls.of((args, {name: kwargs[name] for name in keywords if name in kwargs} | dict(kwargs)))
 
     def rebuild(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The nested value with the given tensors in the places of its own."""
@@ -117,7 +117,7 @@ def normalise_example(example_inputs: Any) -> Nested:
     Raises:
         InputError: it is none of these, or holds no tensor, or one without values.
     """
-    nested = Nested.of_call(*call_arguments(example_inputs))
+    nested = Nested.of(call_arguments(example_inputs))
     if not nested.tensors:
         raise InputError("the example inputs hold no tensor; give a tensor, a tuple, or a dict of keyword arguments")
     if any(tensor.is_meta for tensor in nested.tensors):

@@ -52,6 +52,7 @@ class _Capture:
         shared = {id(value) for module in model.modules() for value in vars(module).values()}
         sizes = track_attributes(self.clone, self.recorder.note_comparison, untouchable=shared)
         self.modules = _module_specs(self.clone, sizes)
+        self.keywords: tuple[str, ...] = ()
         self.output: Nested | None = None
         self._prepare_modules()
 
@@ -73,6 +74,7 @@ class _Capture:
 
     def _forward(self, *flat: torch.Tensor) -> list[torch.Tensor]:
         args, kwargs = self.example.rebuild(list(flat[len(self.flat_tensors) :]))
+        self.keywords = tuple(kwargs)
         with self.recorder:
             result = self.clone(*args, **kwargs)
         output = Nested.of(result)
@@ -111,6 +113,7 @@ class _Capture:
             graph=traced.graph,
             tensors=dict(zip(names[:count], self.specs, strict=True)),
             inputs=tuple(names[count:]),
+            keywords=self.keywords,
             constants=constants,
             values={
                 node.name: node.meta.get(VALUE)

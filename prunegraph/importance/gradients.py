@@ -91,7 +91,7 @@ class _Program:
     def _checked(self, batch: Any, where: str) -> tuple[tuple[torch.Tensor, ...], Any]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise InputError(f"{where} must be a pair (inputs, targets), not {type(batch).__name__}")
-        inputs = Nested.of_call(*call_arguments(batch[0])).tensors
+        inputs = Nested.of_call(*call_arguments(batch[0]), self.trace.keywords).tensors
         recorded = [self.trace.values[name] for name in self.trace.inputs]
         if [ValueSpec(shape=tuple(t.shape), dtype=t.dtype) for t in inputs] != recorded:
             raise InputError(

@@ -95,6 +95,7 @@ class Trace:
         graph: ATen calls before autograd; one placeholder per parameter, buffer and input tensor.
         tensors: placeholder name -> parameter or buffer.
         inputs: placeholder names of the example's tensors, in the order of its flattened arguments.
+        keywords: names of the example's keyword arguments, in their order.
         constants: tensors that the code made outside the network's parameters, by get_attr target.
         values: node name -> ValueSpec, a tuple of them for several outputs, or None for other values.
         sites: node name -> place in the user's code.
@@ -108,6 +109,7 @@ class Trace:
     graph: fx.Graph
     tensors: Mapping[str, TensorSpec]
     inputs: tuple[str, ...]
+    keywords: tuple[str, ...]
     constants: Mapping[str, torch.Tensor]
     values: Mapping[str, Any]
     sites: Mapping[str, Site]

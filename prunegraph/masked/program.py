@@ -37,6 +37,7 @@ class MaskedProgram(nn.Module):
         self._tensors = tuple(graph.weights[spec.name] for spec in graph.trace.tensors.values())
         self._is_parameter = tuple(spec.is_parameter for spec in graph.trace.tensors.values())
         self._input_shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+        self._keywords = graph.trace.keywords
         self._output = graph.trace.output
 
     def forward(self, masks: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -51,7 +52,7 @@ class MaskedProgram(nn.Module):
             InputError: a mask fits no group, or an input has another shape than the example of the record.
         """
         self._check(masks)
-        inputs = Nested.of_call(args, kwargs).tensors
+        inputs = Nested.of_call(args, kwargs, self._keywords).tensors
         shapes = [tuple(tensor.shape) for tensor in inputs]
         if shapes != self._input_shapes:
             raise InputError(f"the program was recorded for inputs of shape {self._input_shapes}, not {shapes}")
@@ -106,7 +107,7 @@ class MaskedNetwork:
         Raises:
             InputError: with inputs of this shape the network has other channel groups.
         """
-        shapes = tuple(tuple(tensor.shape) for tensor in Nested.of_call(args, kwargs).tensors)
+        shapes = tuple(tuple(tensor.shape) for tensor in Nested.of((args, kwargs)).tensors)
         if shapes not in self._programs:
             self._programs[shapes] = self._recorded(args, kwargs)
             if len(self._programs) > _RECORDS:

@@ -1,4 +1,4 @@
-"""Ops that move indices about: permute, concatenate, split, slice, expand, repeat, pad."""
+"""Ops that move indices about: permute, concatenate, expand, repeat, pad."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import fx
 
-from prunegraph.ir.sizes import Constant
 from prunegraph.rules.base import Atoms, Call, Labels, Rule, dims_of, replace_dim
 from prunegraph.rules.creation import created
 from prunegraph.rules.pointwise import FIXED_SIZE, broadcast
@@ -99,145 +98,6 @@ class Stack(Rule):
         united = broadcast(call, call["tensors"])
         dim = int(call.get("dim", 0)) % (len(united) + 1)
         return (*united[:dim], None, *united[dim:])
-
-
-class Chunk(Rule):
-    """``chunk(n, dim)``, ``tensor_split``, ``glu``'s halves: the pieces are cut at sizes found from the whole.
-
-    So that the cuts stay where they belong, index i of every piece is coupled.
-    """
-
-    def labels(self, call: Call) -> tuple[Labels, ...]:
-        labels = call.labels("self")
-        dim = int(call.get("dim", 0)) % len(labels)
-        atoms = labels[dim]
-        sizes = [shape[dim] for shape in call.output_shapes]
-        if atoms is not None:
-            self._couple(call, atoms, sizes)
-        return tuple(
-            replace_dim(labels, dim, None if piece is None else call.piece(piece)) for piece in pieces(atoms, sizes)
-        )
-
-    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
-        if len(set(sizes)) > 1:
-            call.lock(atoms, "split into pieces of unequal size")
-            return
-        for piece in pieces(atoms, sizes)[1:]:
-            assert piece is not None
-            call.sink.unite(atoms[: sizes[0]], piece)
-
-
-class SplitBySize(Chunk):
-    """``split(size, dim)``: pieces of one given size."""
-
-    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
-        super()._couple(call, atoms, sizes)
-        call.require_size("split_size", None, atoms[: sizes[0]], sizes[0])
-
-
-class SplitWithSizes(Chunk):
-    """``split([a, b, ...], dim)``: each piece has a size of its own, and comes and goes by itself."""
-
-    def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
-        for index, (piece, size) in enumerate(zip(pieces(atoms, sizes), sizes, strict=True)):
-            call.require_size("split_sizes", index, piece, size)
-
-
-def pieces(atoms: Atoms | None, sizes: Sequence[int]) -> list[Atoms | None]:
-    """Consecutive pieces of the given sizes."""
-    if atoms is None:
-        return [None] * len(sizes)
-    return list(np.split(atoms, np.cumsum(sizes)[:-1]))
-
-
-class Unbind(Rule):
-    """One output per index of a dimension: as their number is fixed, that dimension is locked."""
-
-    def labels(self, call: Call) -> tuple[Labels, ...]:
-        labels = call.labels("self")
-        dim = int(call.get("dim", 0)) % len(labels)
-        call.lock(labels[dim], "taken apart index by index")
-        return (labels[:dim] + labels[dim + 1 :],) * len(call.output_shapes)
-
-
-class Select(Rule):
-    """``x[..., i]``: to keep its place, everything up to index i (or from i on, when negative) must stay."""
-
-    def labels(self, call: Call) -> Labels:
-        labels = call.labels("self")
-        dim, index = int(call["dim"]) % len(labels), int(call["index"])
-        atoms = labels[dim]
-        if atoms is not None:
-            call.lock(atoms[index:] if index < 0 else atoms[: index + 1], "one index is taken by its number")
-        return labels[:dim] + labels[dim + 1 :]
-
-
-class Slice(Rule):
-    """``x[a:b:s]``: the bounds must count the kept indices before them; a step couples runs of s indices."""
-
-    def labels(self, call: Call) -> Labels:
-        labels = call.labels("self")
-        dim = int(call.get("dim", 0)) % len(labels)
-        atoms = labels[dim]
-        if atoms is None:
-            return labels
-        return replace_dim(labels, dim, self._cut(call, atoms))
-
-    def _cut(self, call: Call, atoms: Atoms) -> Atoms | None:
-        size, step = len(atoms), int(call.get("step", 1))
-        start, end, _ = slice(call.get("start"), call.get("end"), step).indices(size)
-        for name, bound in (("start", start), ("end", end)):
-            self._require_bound(call, name, atoms, bound)
-            if call.varies_with_input(name):
-                call.lock(atoms, "which indices are read depends on the input")
-        if step > 1:
-            _couple_runs(call, atoms, step)
-        cut = atoms[start:end:step]
-        return cut if len(cut) == size else call.piece(cut)
-
-    def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
-        given = call.get(name)
-        beyond = given is not None and given >= len(atoms)
-        # A literal at or beyond the end stays there when channels go; what shrinks with channels need not.
-        if given is None or given == 0 or (beyond and isinstance(call.origin(name), Constant)):
-            return
-        if given > len(atoms):
-            call.require_size(name, None, None, given)
-        elif given < 0:
-            call.require_size(name, None, None, given)
-            call.lock(atoms[given:], "cut off by a number counted from the end")
-        else:
-            call.require_size(name, None, atoms[:bound], bound)
-
-
-def _couple_runs(call: Call, atoms: Atoms, step: int) -> None:
-    if len(atoms) % step:
-        call.lock(atoms, f"every {step}th index is taken")
-        return
-    rows = atoms.reshape(-1, step)
-    call.sink.unite(np.repeat(rows[:, 0], step - 1), rows[:, 1:].reshape(-1))
-
-
-class Narrow(Rule):
-    """``narrow(dim, start, length)``."""
-
-    def labels(self, call: Call) -> Labels:
-        labels = call.labels("self")
-        dim = int(call["dim"]) % len(labels)
-        atoms = labels[dim]
-        if atoms is None:
-            return labels
-        start, length = call["start"], int(call["length"])
-        if not isinstance(start, int):
-            call.lock(atoms, "cut at a place that is computed from data")
-            return replace_dim(labels, dim, call.piece(atoms[:length]))
-        if start:
-            call.require_size("start", None, atoms[:start], start)
-        cut = atoms[start : start + length]
-        call.require_size("length", None, cut, length)
-        if call.varies_with_input("start") or call.varies_with_input("length"):
-            call.lock(atoms, "which indices are read depends on the input")
-        return replace_dim(labels, dim, call.piece(cut))
 
 
 class Expand(Rule):
@@ -349,20 +209,6 @@ class Pad(Rule):
         return np.concatenate([_or_fixed(call, None, before), atoms, _or_fixed(call, None, after)])
 
 
-class Glu(Rule):
-    """``a * sigmoid(b)`` for the two halves a, b of a dimension: index i of both halves is one channel."""
-
-    def labels(self, call: Call) -> Labels:
-        labels = call.labels("self")
-        dim = int(call.get("dim", -1)) % len(labels)
-        atoms = labels[dim]
-        if atoms is None:
-            return labels
-        first, second = np.split(atoms, 2)
-        call.sink.unite(first, second)
-        return replace_dim(labels, dim, call.piece(first))
-
-
 RULES: dict[Any, Rule] = {
     aten.permute: Permute(),
     aten.transpose: Transpose(),
@@ -379,15 +225,6 @@ RULES: dict[Any, Rule] = {
     aten.concat: Cat(),
     aten.concatenate: Cat(),
     aten.stack: Stack(),
-    aten.chunk: Chunk(),
-    aten.tensor_split.sections: Chunk(),
-    aten.split.Tensor: SplitBySize(),
-    aten.split_with_sizes: SplitWithSizes(),
-    aten.split.sizes: SplitWithSizes(),
-    aten.unbind: Unbind(),
-    aten.select: Select(),
-    aten.slice: Slice(),
-    aten.narrow: Narrow(),
     aten.expand: Expand(),
     aten.broadcast_to: Expand(),
     aten.expand_as: ExpandAs(),
@@ -398,5 +235,4 @@ RULES: dict[Any, Rule] = {
     aten.roll: Roll(),
     aten.pad: Pad(),
     aten.constant_pad_nd: Pad(by_constant=True),
-    aten.glu: Glu(),
 }

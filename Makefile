@@ -57,6 +57,7 @@ bench: venv ## Measure the time and memory of each stage.
 	$(PYTEST) benchmarks --benchmark-enable --benchmark-only --benchmark-json=.benchmarks/stages.json
 	$(BIN)/python -m benchmarks.stages_table .benchmarks/stages.json
 
+demo: OMP_NUM_THREADS = $(WORKERS)
 demo: venv ## Prune a speech separator to half its MACs, recover it, listen.
 	$(BIN)/python -m benchmarks.demo
 

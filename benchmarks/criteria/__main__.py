@@ -144,6 +144,7 @@ def measure(
 def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")]) -> None:
     """Prints the cells as a Markdown table."""
     cells = read(path)
+    typer.echo("# Criteria against each other\n")
     typer.echo(
         "| MACs left | criterion | seeds | scoring | pruned | compensated | fine-tuned | compensated and fine-tuned |"
     )

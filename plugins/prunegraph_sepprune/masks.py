@@ -71,8 +71,7 @@ class BudgetMasks:
 
     def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
         """Ranks from 0 to 1 within each group, times the spread."""
-        ranks = [scores.argsort(stable=True).argsort() / max(len(scores) - 1, 1) for scores in prior]
-        return _SPREAD * torch.cat(ranks).float()
+        return _SPREAD * torch.cat([_ranks(scores) for scores in prior])
 
     def pace(self, done: float) -> float:
         """Falls to 0, so that the noise of the last batches does not decide."""
@@ -135,3 +134,9 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """Passes the clipped gradient to ``soft``."""
         return gradients[0].clamp(-1, 1), None
+
+
+def _ranks(scores: Tensor) -> Tensor:
+    """Ranks from 0 to 1; equal scores share one, and where none differs it is the middle."""
+    rank = torch.unique(scores, return_inverse=True)[1].float()
+    return rank / rank.max() if bool(rank.any()) else torch.full_like(rank, 0.5)

@@ -16,7 +16,8 @@ from prunegraph.plugin.contracts import NetworkScores
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.candidates import candidate_groups, macs_saved
 from prunegraph_sepprune.learning import LearningSettings
-from prunegraph_sepprune.masks import StraightThrough
+from prunegraph_sepprune.masks import BudgetMasks, StraightThrough
+from prunegraph_sepprune.prior import log_magnitudes
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 SHORT = SepPrune(learning=LearningSettings(steps=30))
@@ -123,6 +124,20 @@ def test_epsilon_mode_keeps_what_is_sampled_more_often_than_not() -> None:
     expected = start - (np.log(0.7 / 0.3) + np.log(np.log(2)))
     torch.testing.assert_close(torch.cat(list(scores.values())), expected, rtol=0, atol=1e-6)
     assert isinstance(scores, NetworkScores)
+
+
+def test_logits_start_from_the_ranks_of_scale_free_norms() -> None:
+    model = network()
+    graph = prunegraph.build_graph(model, torch.randn(2, 1, 32))
+    prior = log_magnitudes(graph, graph.weights)
+    first, second = (dict(model.named_parameters())[f"{i}.weight"].detach() for i in (0, 2))
+    made, read = first.flatten(1).norm(dim=1), second.flatten(2).norm(dim=(0, 2))
+    expected = ((made / made.mean()).log() + (read / read.mean()).log()) / 2
+    torch.testing.assert_close(prior["0.weight[0]"], expected)
+    start = BudgetMasks(None, None, None).start([prior["0.weight[0]"], torch.zeros(3)], torch.Generator())
+    assert start[:8].argsort().tolist() == expected.argsort().tolist()
+    torch.testing.assert_close(start[:8].sort().values, torch.linspace(0, 4, 8))
+    assert start[8:].tolist() == [2, 2, 2]
 
 
 def test_a_threshold_keeps_the_scores_above_it() -> None:

@@ -27,7 +27,7 @@ from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
-SHARES = (0.7, 0.5)
+SHARES = (0.5,)
 SEED, TEST_SEED, TEST_MIXTURES = 0, 1, 100
 Program = Callable[..., Any]
 

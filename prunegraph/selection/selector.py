@@ -17,15 +17,15 @@ from prunegraph.ir.plan import PruningPlan
 from prunegraph.plugin.contracts import GraphView, NetworkScores
 
 _EXACT = 1e-9
+_USED_UP = 0.99
 
 
 def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> PruningPlan:
     """Keeps the channels with the greatest scores that the budget has room for.
 
     Scores are divided by their group's mean absolute score, so that groups of different scale compare, unless they are
-    `NetworkScores`. Channels leave
-    in the order of their scores over the whole network until the costs fit; what then still fits comes back, greatest
-    scores first. With ``ratio`` every group loses the same share.
+    `NetworkScores`. Channels leave in the order of their scores over the whole network until the costs fit; what then
+    still fits comes back, greatest scores first. With ``ratio`` every group loses the same share.
 
     Args:
         graph: the network's dependency graph.
@@ -172,17 +172,25 @@ class _Selection:
         return [r.rounded(g.width - int(n)) for g, r, n in zip(self.graph.groups, self.ranges, gone, strict=True)]
 
     def filled(self, widths: list[int]) -> list[int]:
-        """Gives channels back, greatest scores first, as long as the costs still fit."""
+        """Gives channels back until the costs are used up to 1 %, or none fits any more."""
         if self.budget.macs is None and self.budget.params is None:
             return widths
+        wider = self._one_more_each(widths)
+        while wider != widths and self._fits(wider, share=_USED_UP):
+            widths, wider = wider, self._one_more_each(wider)
+        return wider
+
+    def _one_more_each(self, widths: list[int]) -> list[int]:
+        """Gives each group one channel back if the costs still fit, the greatest scores first."""
         for number in self._by_best_removed(widths):
             wider = [*widths[:number], self.ranges[number].next_up(widths[number]), *widths[number + 1 :]]
             if self._fits(wider):
                 widths = wider
         return widths
 
-    def _fits(self, widths: Sequence[int]) -> bool:
-        return _fits(self.graph.macs_and_parameters(self.stays(widths)), self.limits)
+    def _fits(self, widths: Sequence[int], share: float = 1.0) -> bool:
+        macs, parameters = self.limits
+        return _fits(self.graph.macs_and_parameters(self.stays(widths)), (share * macs, share * parameters))
 
     def _by_best_removed(self, widths: Sequence[int]) -> list[int]:
         """Numbers of the groups that lost channels, the one that lost the best channel first."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from prunegraph import Budget, BudgetError, DependencyGraph, InputError, PruningPlan, apply, build_graph, score, select
+from prunegraph.plugin import NetworkScores
 from tests.dependency.networks import CASES
 
 
@@ -146,6 +147,15 @@ def test_the_best_channels_of_each_group_stay(name: str, share: float, seed: int
         assert kept
         if gone:
             assert scores[group.name][kept].min() >= scores[group.name][gone].max()
+
+
+def test_cheap_channels_come_back_until_none_fits() -> None:
+    """Widths a and b cost a + ab + b of at most 77; the last to leave is a dear one, which makes room for three."""
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), nn.Conv1d(4, 30, 1), nn.Conv1d(30, 1, 1))
+    graph = build_graph(model, torch.randn(1, 1, 8))
+    scores = {"0.weight[0]": torch.tensor([3.0, 3, 3, 1]), "1.weight[0]": torch.arange(30) / 15}
+    plan = select(graph, NetworkScores(scores), Budget(macs=0.5))
+    assert widths(plan) == {"0.weight[0]": 3, "1.weight[0]": 18}
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.3, 0.5, 0.8, 0.99])

@@ -27,11 +27,12 @@ from prunegraph import Budget, DependencyGraph, PruningPlan
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
 from prunegraph.optional_packages import import_torchaudio
-from tests.zoo.networks import ZOO, ZooNetwork, quiet
+from tests.zoo.networks import ZOO, ZooNetwork, quiet, reference_separators
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ROUNDS = 3
+NETWORKS = (*ZOO, *reference_separators())
 T = TypeVar("T")
 FINISHED_BY_PEER = {name for name, outcome in load_peer_outcomes()[0].items() if outcome.seconds is not None}
 
@@ -48,7 +49,7 @@ class Subject:
     pruned: nn.Module
 
 
-@pytest.fixture(scope="module", params=ZOO, ids=lambda network: network.name)
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network.name)
 def subject(request: pytest.FixtureRequest) -> Subject:
     model, inputs = request.param.build()
     with quiet():
@@ -86,7 +87,7 @@ def peaks(subject: Subject) -> dict[str, int]:
 def measure_peaks(name: str) -> dict[str, int]:
     """How far each stage raises the memory of this process, in MB."""
     torch.set_num_threads(1)
-    model, inputs = next(network for network in ZOO if network.name == name).build()
+    model, inputs = next(network for network in NETWORKS if network.name == name).build()
     found = {}
     with quiet():
         trace = capture(model, inputs)

@@ -112,13 +112,10 @@ class Slice(Rule):
         # A literal at or beyond the end stays there when channels go; what shrinks with channels need not.
         if given is None or given == 0 or (beyond and isinstance(call.origin(name), Constant)):
             return
-        if given > len(atoms):
-            call.require_size(name, None, None, given)
-        elif given < 0:
-            call.require_size(name, None, None, given)
+        inside = 0 <= given <= len(atoms)
+        call.require_size(name, None, atoms[:bound] if inside else None, given)
+        if given < 0:
             call.lock(atoms[given:], "cut off by a number counted from the end")
-        else:
-            call.require_size(name, None, atoms[:bound], bound)
 
 
 def _couple_runs(call: Call, atoms: Atoms, step: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunegraph import CaptureError
 from prunegraph.capture.tracer import capture
 from prunegraph.ir.trace import Trace, ValueSpec
-from tests.dependency.networks import CASES
+from tests.dependency.cases import CASES
 
 
 def ops(trace: Trace) -> list[str]:

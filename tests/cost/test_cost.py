@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunegraph import DependencyGraph, apply, build_graph
-from tests.dependency.networks import CASES, random_plan
+from tests.dependency.cases import CASES, random_plan
 
 
 class Only(nn.Module):

@@ -3,7 +3,7 @@
 import pytest
 
 from prunegraph import DependencyGraph, build_graph
-from tests.dependency.networks import CASES
+from tests.dependency.cases import CASES
 
 
 def channels_of(graph: DependencyGraph) -> list[frozenset[frozenset[tuple[str, int]]]]:

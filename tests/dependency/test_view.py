@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 from prunegraph import build_graph
-from tests.dependency.networks import CASES
+from tests.dependency.cases import CASES
 
 
 @pytest.mark.parametrize("name", CASES)

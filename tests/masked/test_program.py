@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegraph import DependencyGraph, InputError, MaskedProgram, PruningPlan, apply, build_graph
-from tests.dependency.networks import CASES, FRAMES, SIGNAL, random_plan
+from tests.dependency.cases import CASES, FRAMES, SIGNAL, random_plan
 
 
 def masks_of(graph: DependencyGraph, plan: PruningPlan) -> dict[str, Tensor]:

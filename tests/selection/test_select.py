@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunegraph import Budget, BudgetError, DependencyGraph, InputError, PruningPlan, apply, build_graph, score, select
 from prunegraph.plugin import NetworkScores
-from tests.dependency.networks import CASES
+from tests.dependency.cases import CASES
 
 
 class Separator(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegraph import PlanError, PruningPlan, SurgeryError, UnsupportedModelError, apply, build_graph
-from tests.dependency.networks import CASES, random_plan
+from tests.dependency.cases import CASES, random_plan
 
 
 def pruned_case(name: str, seed: int = 0) -> tuple[nn.Module, nn.Module, PruningPlan, Tensor]:

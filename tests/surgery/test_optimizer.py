@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from prunegraph import PruningPlan, SurgeryError, apply, build_graph, slice_optimizer
-from tests.dependency.networks import CASES, random_plan
+from tests.dependency.cases import CASES, random_plan
 
 MAKERS: dict[str, Callable[[Iterable[nn.Parameter]], Optimizer]] = {
     "adam": lambda p: Adam(p, lr=0.01),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunegraph import DependencyGraph, PruningPlan, VerificationError, apply, build_graph, verify
 from prunegraph.verification import relative_difference
-from tests.dependency.networks import CASES, SIGNAL, random_plan
+from tests.dependency.cases import CASES, SIGNAL, random_plan
 
 TRIALS = 100
 FAULTY = ["chain", "split", "heads", "transposed", "gated", "attention", "tied", "masking", "weight norm", "flatten"]

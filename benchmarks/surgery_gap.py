@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import prunegraph
 from benchmarks.criteria.__main__ import BATCH, MASK_STEPS, SECONDS, TUNING_STEPS, batches, tuned
-from benchmarks.demo.run import SAMPLE_RATE, WEIGHTS, load_separator
+from benchmarks.demo.run import WEIGHTS
+from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Split, split_by_utterance
 from prunegraph.data.debian import load_debian_corpus
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings

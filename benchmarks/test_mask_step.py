@@ -13,7 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import prunegraph
-from benchmarks.demo.run import SAMPLE_RATE, WEIGHTS, load_separator
+from benchmarks.demo.run import WEIGHTS
+from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.plugin import CriterionContext
 from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph_sepprune import SepPrune

@@ -1,8 +1,9 @@
-"""Trains the demo's separator: a Conv-TasNet for two speakers at 8 kHz on the real-speech corpus.
+"""Trains a separator for two speakers at 8 kHz on the real-speech corpus.
 
     python -m benchmarks.train_separator train runs/utterance     # goes on where an interrupted run stopped
     python -m benchmarks.train_separator evaluate runs/utterance
     python -m benchmarks.train_separator export runs/utterance benchmarks/demo/conv_tasnet_8k.safetensors
+    python -m benchmarks.train_separator train runs/sudormrf --separator sudormrf --steps 8000
 
 The number of steps fixes the learning-rate schedule, and batch i depends only on the seed and i, so that an interrupted
 run ends like one that ran through.
@@ -23,16 +24,14 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.compiled_tasnet import compiled_for_training
+from benchmarks.separators import SAMPLE_RATE, SEPARATORS
 from prunegraph.data.corpus import Corpus, Split, read_speaker_folder, split_by_speaker, split_by_utterance
 from prunegraph.data.debian import TEST_PEOPLE, load_debian_corpus
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
 from prunegraph.errors import DataError, PrunegraphError
-from prunegraph.models.torchaudio_models import conv_tasnet
 from prunegraph.recovery.evaluation import evaluate, evaluate_by_family
 from prunegraph.recovery.losses import pit_si_sdr_loss
 
-SAMPLE_RATE = 8000
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 SplitName: TypeAlias = Literal["utterance", "speaker"]
 DECAY = 1 / 3  # share of the steps over which the learning rate falls
@@ -53,7 +52,8 @@ class TrainingSettings:
         clip_norm: largest norm of the gradient.
         warmup: steps over which the learning rate rises.
         seed: of weights and mixtures.
-        network: arguments of ``conv_tasnet``.
+        separator: name of the network, one of `SEPARATORS`.
+        network: arguments of its builder.
     """
 
     split: SplitName = "utterance"
@@ -64,9 +64,8 @@ class TrainingSettings:
     clip_norm: float = 5.0
     warmup: int = 200
     seed: int = 0
-    network: dict[str, int] = field(
-        default_factory=lambda: {"kernel": 64, "hidden": 160, "bottleneck": 96, "layers": 6, "stacks": 2}
-    )
+    separator: str = "conv-tasnet"
+    network: dict[str, int] = field(default_factory=lambda: dict(SEPARATORS["conv-tasnet"].sizes))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -98,7 +97,7 @@ class Training:
 def start(settings: TrainingSettings, device: torch.device) -> Training:
     """Makes the network with its optimizer and learning-rate schedule."""
     torch.manual_seed(settings.seed)
-    network = conv_tasnet(**settings.network).to(device)
+    network = SEPARATORS[settings.separator].build(**settings.network).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, settings))
     return Training(network=network, optimizer=optimizer, schedule=schedule)
@@ -150,18 +149,22 @@ def restore(training: Training, run: Path) -> None:
 def train(
     run: Annotated[Path, typer.Argument(help="Folder for checkpoint, log and settings; an existing run is resumed.")],
     split: Annotated[str, typer.Option(help="utterance or speaker")] = "utterance",
+    separator: Annotated[str, typer.Option(help=f"One of {', '.join(SEPARATORS)}.")] = "conv-tasnet",
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps in all.")] = 15_000,
     speakers: Annotated[Path | None, typer.Option(help="Folder with one sub-folder of audio per speaker.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
-    compiled: Annotated[bool, typer.Option(help="Use torch.compile (needs a C++ compiler).")] = True,
+    compiled: Annotated[bool, typer.Option(help="Use torch.compile where it is faster (needs a C++ compiler).")] = True,
 ) -> None:
     """Trains a separator, or goes on with a run."""
     if split not in get_args(SplitName):
         raise typer.BadParameter(f"--split is one of {get_args(SplitName)}, not {split!r}")
+    if separator not in SEPARATORS:
+        raise typer.BadParameter(f"--separator is one of {', '.join(SEPARATORS)}, not {separator!r}")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    settings = TrainingSettings(split=cast(SplitName, split), steps=steps)
+    sizes = dict(SEPARATORS[separator].sizes)
+    settings = TrainingSettings(split=cast(SplitName, split), steps=steps, separator=separator, network=sizes)
     keep_settings(settings, run)
     training = start(settings, torch.device(device))
     restore(training, run)
@@ -170,7 +173,7 @@ def train(
 
 def fit(training: Training, settings: TrainingSettings, split: Split, run: Path, *, compiled: bool) -> None:
     """Trains to the last step; writes a checkpoint and a line of the log every ``LOG_EVERY`` steps."""
-    forward: Forward = compiled_for_training(training.network) if compiled else training.network
+    forward: Forward = SEPARATORS[settings.separator].for_training(training.network) if compiled else training.network
     mixtures = MixtureSettings(min_seconds=settings.seconds, max_seconds=settings.seconds)
     validation = MixtureSampler(split.val, mixtures).fixed(seed=settings.seed + 1, count=VALIDATION_MIXTURES)
     batches = MixtureSampler(split.train, mixtures).batches(settings.seed, settings.batch, start=training.step)

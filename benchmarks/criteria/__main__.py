@@ -21,7 +21,8 @@ import typer
 from torch import Tensor, nn
 
 import prunegraph
-from benchmarks.demo.run import SAMPLE_RATE, WEIGHTS, load_separator
+from benchmarks.demo.run import WEIGHTS
+from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Corpus, Split, split_by_utterance
 from prunegraph.data.debian import load_debian_corpus
 from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings

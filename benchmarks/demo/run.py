@@ -4,7 +4,6 @@ Everything is heard on utterances that were never trained on; see ``benchmarks/t
 """
 
 import itertools
-import json
 import statistics
 import sys
 import time
@@ -19,14 +18,13 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import prunegraph
+from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Corpus, Split, read_speaker_folder, split_by_utterance
 from prunegraph.data.debian import load_debian_corpus
 from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings, kinds_of_pairs
-from prunegraph.models.torchaudio_models import conv_tasnet
 from prunegraph.recovery.evaluation import Improvement, evaluate_by_family
 from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
 from prunegraph.recovery.losses import best_permutation, pairwise_si_sdr, pit_si_sdr_loss
@@ -34,7 +32,6 @@ from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
 WEIGHTS = Path(__file__).with_name("conv_tasnet_8k.safetensors")
-SAMPLE_RATE = 8000
 MACS = 0.5
 EXAMPLE_SECONDS = 4
 TEST_SEED, TUNING_SEED, MASK_SEED, COMPENSATION_SEED = 1, 2, 3, 4
@@ -71,14 +68,6 @@ class Contestant:
     parameters: int
     macs_per_second: float
     quality: Mapping[str, Improvement]
-
-
-def load_separator(weights: Path) -> nn.Module:
-    """The trained separator in evaluation mode."""
-    settings = json.loads(weights.with_suffix(".json").read_text())
-    network = conv_tasnet(**settings["network"])
-    network.load_state_dict(load_file(weights))
-    return network.eval()
 
 
 def real_time_factors(

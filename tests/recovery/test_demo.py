@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from benchmarks.demo.run import Effort, load_separator, main, run
+from benchmarks.demo.run import Effort, main, run
+from benchmarks.separators import load_separator
 from prunegraph.data.corpus import Split, read_speaker_folder
 from prunegraph.models.torchaudio_models import conv_tasnet
 from tests.data.speakers import write_speakers

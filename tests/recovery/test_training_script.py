@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from benchmarks import train_separator
 from benchmarks.compiled_tasnet import compiled_for_training
+from benchmarks.separators import SEPARATORS, load_separator
 from benchmarks.train_separator import TrainingSettings, fit, keep_settings, make_split, rate_factor, restore, start
 from prunegraph.data.corpus import Split, read_speaker_folder
 from prunegraph.data.debian import TEST_PEOPLE
@@ -95,6 +96,18 @@ def test_exported_weights_are_those_of_the_run(tmp_path: Path, split: Split) -> 
     assert all(torch.equal(trained[name], tensor) for name, tensor in exported.items())
     assert json.loads(weights.with_suffix(".json").read_text())["network"] == NETWORK
     assert weights.with_suffix(".jsonl").read_text() == (tmp_path / "run" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", SEPARATORS)
+def test_every_separator_is_trained_and_loaded_again(tmp_path: Path, split: Split, name: str) -> None:
+    settings = TrainingSettings(
+        steps=2, batch=1, seconds=0.6, warmup=1, separator=name, network=dict(SEPARATORS[name].sizes)
+    )
+    trained = _train(tmp_path / "run", split, settings)
+    train_separator.export(tmp_path / "run", tmp_path / "weights.safetensors")
+    loaded = load_separator(tmp_path / "weights.safetensors")
+    assert all(torch.equal(trained[key], tensor) for key, tensor in loaded.state_dict().items())
+    assert loaded(torch.zeros(1, 1, 4000)).shape == (1, 2, 4000)
 
 
 def test_the_speaker_split_of_another_corpus_keeps_people_apart(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "separator.safetensors"
     save_file(conv_tasnet(**NETWORK).state_dict(), path)
-    path.with_suffix(".json").write_text(json.dumps({"network": NETWORK}))
+    path.with_suffix(".json").write_text(json.dumps({"separator": "conv-tasnet", "network": NETWORK}))
     return path
 
 

@@ -176,10 +176,11 @@ def _compensated(
 ) -> nn.Module:
     """The compensated network, if it is the better one on validation audio."""
     inputs = [fabric.to_device(inputs) for inputs, _ in itertools.islice(speech.train(0, 0), count)]
-    found = compensate(fabric.to_device(dense), fabric.to_device(pruned), saved.plan, inputs).model
-    before, after = (_mean_loss(model, speech.validation(0), loss, fabric) for model in (pruned, found))
-    note(f"closed-form compensation: validation loss {before:.2f} -> {after:.2f} dB")
-    return found if after < before else pruned
+    found = compensate(fabric.to_device(dense), fabric.to_device(pruned), saved.plan, inputs)
+    before, after = (_mean_loss(model, speech.validation(0), loss, fabric) for model in (pruned, found.model))
+    fitted = f"{len(found.layers)} of {len(found.layers) + len(found.skipped)} layers"
+    note(f"closed-form compensation of {fitted}: validation loss {before:.2f} -> {after:.2f} dB")
+    return found.model if after < before else pruned
 
 
 @torch.no_grad()

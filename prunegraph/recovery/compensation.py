@@ -44,10 +44,13 @@ class Compensation:
     Attributes:
         model: a copy of the pruned network with other weights, in the same training mode.
         layers: what was gained, in the order in which the network uses its layers.
+        skipped: names of matrices that lost channels and kept the weights that surgery left, because it is not known
+            how they are used: recurrent weights, products written out in tensor operations.
     """
 
     model: nn.Module
     layers: tuple[LayerError, ...]
+    skipped: tuple[str, ...]
 
 
 def compensate(
@@ -82,9 +85,10 @@ def compensate(
     with undisturbed(list(named_tensors(dense).values())):
         fitting = _Fitting(dense, pruned, plan, examples, ridge)
         layers = tuple(fitting.fit(weight) for weight in fitting.consumers())
+        skipped = fitting.skipped()
     for copied, original in zip(fitting.pruned.modules(), pruned.modules(), strict=True):
         copied.training = original.training
-    return Compensation(model=fitting.pruned, layers=layers)
+    return Compensation(model=fitting.pruned, layers=layers, skipped=skipped)
 
 
 class _Fitting:
@@ -98,20 +102,33 @@ class _Fitting:
         self.pruned = copy_of(pruned)
         self.plan, self.examples, self.ridge = plan, examples, ridge
         self.own = frozenset(id(parameter) for parameter in self.pruned.parameters())
-        self.uses = [_uses(self.dense, example) for example in examples]
+        self.uses, self.pruned_uses = (
+            [_uses(net, example) for example in examples] for net in (self.dense, self.pruned)
+        )
 
     def consumers(self) -> list[str]:
         """Weights that lost input channels, in the order of their first use, if both networks use them alike."""
-        alike = [_uses(self.pruned, example) for example in self.examples]
         names = dict.fromkeys(weight for uses in self.uses for weight in uses)
-        return [weight for weight in names if self._is_consumer(weight, self.uses) and self._agree(weight, alike)]
+        return [weight for weight in names if self._is_consumer(weight) and self._is_understood(weight)]
 
-    def _is_consumer(self, weight: str, uses: Sequence[Mapping[str, list[type]]]) -> bool:
-        kinds = {kind for found in uses for kind in found.get(weight, [])}
-        return len(kinds) == 1 and kinds.pop().input_dim in self.plan.tensors.get(weight, {})  # type: ignore[attr-defined]
+    def skipped(self) -> tuple[str, ...]:
+        """Matrices that lost channels, and of which it is not known how both networks use them."""
+        parameters = dict(self.dense.named_parameters())
+        matrices = [name for name in self.plan.tensors if name in parameters and parameters[name].dim() > 1]
+        return tuple(name for name in matrices if not self._is_understood(name))
 
-    def _agree(self, weight: str, alike: Sequence[Mapping[str, list[type]]]) -> bool:
-        return all(ours.get(weight) == theirs.get(weight) for ours, theirs in zip(self.uses, alike, strict=True))
+    def _is_consumer(self, weight: str) -> bool:
+        return any(kind.input_dim in self.plan.tensors.get(weight, {}) for kind in self._kinds(weight))  # type: ignore[attr-defined]
+
+    def _is_understood(self, weight: str) -> bool:
+        """Whether it is always used by the same kind of contraction, as often in one network as in the other."""
+        alike = all(
+            ours.get(weight) == theirs.get(weight) for ours, theirs in zip(self.uses, self.pruned_uses, strict=True)
+        )
+        return alike and len(self._kinds(weight)) == 1
+
+    def _kinds(self, weight: str) -> set[type]:
+        return {kind for uses in self.uses for kind in uses.get(weight, ())}
 
     def fit(self, weight: str) -> LayerError:
         """Solves for one weight and puts the solution into the pruned network."""

@@ -183,6 +183,25 @@ def test_shared_layers_and_functional_calls_are_fitted_over_all_uses() -> None:
     assert all(layer.after < layer.before for layer in found.layers)
 
 
+class _WrittenOut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.rnn, self.last = nn.Linear(3, 8), nn.LSTM(8, 6, num_layers=2), nn.Parameter(torch.randn(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("tbc,co->tbo", self.rnn(self.first(x))[0], self.last)
+
+
+def test_what_cannot_be_fitted_is_listed() -> None:
+    torch.manual_seed(0)
+    dense, inputs = _WrittenOut().eval(), _inputs(5, 2, 3)
+    graph = prunegraph.build_graph(dense, inputs[0])
+    plan = graph.plan({group.name: range(group.width // 2) for group in graph.groups})
+    found = compensate(dense, prunegraph.apply(dense, plan), plan, inputs)
+    assert [layer.weight for layer in found.layers] == ["rnn.weight_ih_l0"]
+    assert set(found.skipped) == {"rnn.weight_hh_l0", "rnn.weight_ih_l1", "rnn.weight_hh_l1", "last"}
+
+
 def test_later_layers_make_good_for_earlier_ones() -> None:
     """On a network in which nothing is redundant the whole output still gets nearer to the dense one."""
     torch.manual_seed(0)

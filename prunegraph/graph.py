@@ -98,10 +98,6 @@ class DependencyGraph:
         """The two costs when channel i stays where ``kept[i]``, counted over all groups in their order."""
         return self.cost_model.macs_and_parameters(kept)
 
-    def cost_gradient(self, kept: NDArray[np.bool_], *, of_macs: bool) -> NDArray[np.float64]:
-        """Derivative of the MACs, or else of the parameters, by each channel's keep value; shape ``(channels,)``."""
-        return self.cost_model.gradient(kept, of_macs=of_macs)[: len(kept)]
-
     def plan(self, kept: Mapping[str, Iterable[int]]) -> PruningPlan:
         """The plan that keeps the given channels; groups that are not named stay whole.
 

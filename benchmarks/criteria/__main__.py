@@ -3,8 +3,8 @@
     python -m benchmarks.criteria measure runs/criteria.jsonl     # goes on where it was interrupted
     python -m benchmarks.criteria table runs/criteria.jsonl > benchmarks/results/criteria.md
 
-A cell is one criterion at one share of the MACs with one seed, which decides the mixtures that the criterion sees, its
-noise, and the mixtures of the fine-tuning. Finished cells are kept.
+A cell is one criterion on one separator at one share of the MACs with one seed, which decides the mixtures that the
+criterion sees, its noise, and the mixtures of the fine-tuning. Finished cells are kept.
 """
 
 import itertools
@@ -35,9 +35,10 @@ from prunegraph_sepprune.learning import LearningSettings
 
 CRITERIA = ("sepprune", "l1", "l2", "taylor", "fpgm", "random")
 SHARES = (0.5, 0.7, 0.3)
+NETWORKS = {"Conv-TasNet": WEIGHTS, "SuDoRM-RF": Path(__file__).parents[1] / "weights" / "sudormrf_8k.safetensors"}
 TEST_SEED, TEST_MIXTURES = 1, 100
 BATCH, SECONDS = 6, 1.0
-MASK_STEPS, TUNING_STEPS = 300, 150
+MASK_STEPS, TUNING_STEPS = 200, 150
 COMPENSATION_BATCHES = 6
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -47,6 +48,7 @@ class Cell:
     """One measurement.
 
     Attributes:
+        network: name of the separator, one of `NETWORKS`.
         criterion: name of the criterion.
         share: MACs that may stay, as a share of the dense network's.
         seed: of the mixtures that the criterion sees, of its noise, and of the fine-tuning.
@@ -58,6 +60,7 @@ class Cell:
         both: SI-SDRi in dB after surgery, compensation and fine-tuning.
     """
 
+    network: str
     criterion: str
     share: float
     seed: int
@@ -69,14 +72,15 @@ class Cell:
     both: float
 
     @property
-    def key(self) -> tuple[str, float, int]:
+    def key(self) -> tuple[str, str, float, int]:
         """What identifies the cell."""
-        return self.criterion, self.share, self.seed
+        return self.network, self.criterion, self.share, self.seed
 
 
-def measure_cell(split: Split, test: Sequence[Mixture], criterion: str, share: float, seed: int) -> Cell:
+def measure_cell(split: Split, test: Sequence[Mixture], key: tuple[str, str, float, int]) -> Cell:
     """Scores, prunes, measures, fine-tunes and measures again."""
-    dense = load_separator(WEIGHTS)
+    network, criterion, share, seed = key
+    dense = load_separator(NETWORKS[network])
     graph = prunegraph.build_graph(dense, torch.zeros(BATCH, 1, int(SECONDS * SAMPLE_RATE)))
     budget = prunegraph.Budget(macs=share)
     data = batches(split.train, seed, MASK_STEPS)
@@ -88,6 +92,7 @@ def measure_cell(split: Split, test: Sequence[Mixture], criterion: str, share: f
     heard = [mixture for mixture, _ in data[:COMPENSATION_BATCHES]]
     compensated = prunegraph.compensate(dense, pruned, plan, heard).model
     return Cell(
+        network=network,
         criterion=criterion,
         share=share,
         seed=seed,
@@ -125,6 +130,7 @@ def read(path: Path) -> list[Cell]:
 @app.command()
 def measure(
     path: Annotated[Path, typer.Argument(help="File of finished cells, one JSON object in a line.")],
+    networks: Annotated[list[str], typer.Option("--network", help="Separators to measure.")] = list(NETWORKS),  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each cell.")] = 3,
 ) -> None:
     """Measures the cells that the file lacks."""
@@ -133,9 +139,10 @@ def measure(
     test = MixtureSampler(split.test, MixtureSettings()).fixed(TEST_SEED, TEST_MIXTURES)
     done = {cell.key for cell in read(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for seed, share, criterion in itertools.product(range(seeds), SHARES, CRITERIA):
-        if (criterion, share, seed) not in done:
-            cell = measure_cell(split, test, criterion, share, seed)
+    for seed, network, share, criterion in itertools.product(range(seeds), networks, SHARES, CRITERIA):
+        key = (network, criterion, share, seed)
+        if key not in done:
+            cell = measure_cell(split, test, key)
             with path.open("a") as file:
                 file.write(json.dumps(asdict(cell)) + "\n")
             typer.echo(f"{cell}", err=True)
@@ -147,18 +154,18 @@ def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")])
     cells = read(path)
     typer.echo("# Criteria against each other\n")
     typer.echo(
-        "| MACs left | criterion | seeds | scoring | pruned | compensated | fine-tuned | compensated and fine-tuned |"
+        "| network | MACs left | criterion | seeds | scoring | pruned | compensated | fine-tuned | compensated and "
+        "fine-tuned |\n|---|---|---|---|---|---|---|---|---|"
     )
-    typer.echo("|---|---|---|---|---|---|---|---|")
-    for share, criterion in itertools.product(SHARES, CRITERIA):
-        row = [cell for cell in cells if (cell.criterion, cell.share) == (criterion, share)]
+    for network, share, criterion in itertools.product(NETWORKS, SHARES, CRITERIA):
+        row = [cell for cell in cells if cell.key[:3] == (network, criterion, share)]
         if row:
-            typer.echo(f"| {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")
+            typer.echo(f"| {network} | {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")
     typer.echo(
-        f"\nSI-SDRi in dB, demo's Conv-TasNet on {TEST_MIXTURES} mixtures of utterances never trained on: mean and, "
-        f"over seeds, lowest to highest. Masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s; Taylor sees "
-        f"the same mixtures, compensation {COMPENSATION_BATCHES} batches of them. Fine-tuning: {TUNING_STEPS} steps of "
-        f"4 mixtures. torch {torch.__version__}, one CPU thread."
+        f"\nSI-SDRi in dB on {TEST_MIXTURES} mixtures of utterances never trained on: mean and, over seeds, lowest to "
+        f"highest. Masks: {MASK_STEPS} steps of {BATCH} mixtures of {SECONDS:.0f} s; Taylor sees the same mixtures, "
+        f"compensation {COMPENSATION_BATCHES} batches of them. Fine-tuning: {TUNING_STEPS} steps of 4 mixtures. "
+        f"torch {torch.__version__}, one CPU thread."
     )
 
 

@@ -1,12 +1,14 @@
 """Stage 1: where the MACs are."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from prunegraph.ir.budget import Budget
 from prunegraph.plugin import GraphView
+from prunegraph.selection.selector import Projection
 
 
 def macs_saved(graph: GraphView) -> Mapping[str, float]:
@@ -38,3 +40,16 @@ def candidate_groups(graph: GraphView, budget: Budget, share: float) -> frozense
         chosen.add(name)
         total += saved[name]
     return frozenset(chosen)
+
+
+def even_widths(graph: GraphView, budget: Budget, candidates: frozenset[str]) -> list[int]:
+    """How many channels of each group stay when every candidate loses about the same share and the others nothing.
+
+    Raises:
+        BudgetError: the candidates alone cannot meet the budget.
+    """
+    whole = sorted({group.name for group in graph.groups} - candidates)
+    ranks = [np.linspace(0, 1, group.width) for group in graph.groups]
+    stays = Projection(graph, replace(budget, exclude=(*budget.exclude, *whole)))(np.concatenate(ranks))
+    bounds = np.cumsum([group.width for group in graph.groups])[:-1]
+    return [int(part.sum()) for part in np.split(stays, bounds)]

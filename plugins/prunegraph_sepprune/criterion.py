@@ -1,20 +1,16 @@
 """The criterion ``sepprune``: settings, candidate groups, and scores from what was learned."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 
 from prunegraph.errors import BudgetError
-from prunegraph.ir.budget import Budget
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
-from prunegraph.selection.selector import Projection
-from prunegraph_sepprune.candidates import candidate_groups
+from prunegraph_sepprune.candidates import candidate_groups, even_widths
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
-from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks
-from prunegraph_sepprune.pricing import MarginalPrice
+from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks, ranks
 from prunegraph_sepprune.prior import log_magnitudes
 
 Mode = Literal["budget", "epsilon"]
@@ -25,12 +21,13 @@ class SepPrune:
     """Masks learned with the weights frozen, on the exact masked program.
 
     Every candidate channel has a logit, which noise and a threshold turn into its keep value; see `BudgetMasks` and,
-    for the paper's own rule, `ThresholdMasks`. A channel's score is its logit, less in ``epsilon`` mode the logit at
-    which it is kept in half of the samples: a deterministic function of what was learned.
+    for the paper's own rule, `ThresholdMasks`. Scores are a deterministic function of what was learned.
 
     Attributes:
-        mode: ``budget``: the threshold moves in each step such that the sampled masks meet the budget.
-            ``epsilon``: the threshold stays, and `Budget(threshold=0)` keeps what it keeps.
+        mode: ``budget``: every candidate group loses the same share of its channels, such that the sampled masks meet
+            the budget; a channel's score is the rank of its logit in its group, from 0 to 1.
+            ``epsilon``: one threshold for all; a channel's score is its logit less the logit at which it is kept in
+            half of the samples, and `Budget(threshold=0)` keeps what that says.
         epsilon: the threshold in ``epsilon`` mode; a larger one keeps fewer channels.
         candidate_share: in ``budget`` mode, groups are candidates from the most expensive one down until removing them
             would save this share of all MACs that can be saved; the others stay whole.
@@ -42,7 +39,7 @@ class SepPrune:
 
     mode: Mode = "budget"
     epsilon: float = 0.7
-    candidate_share: float = 0.95
+    candidate_share: float = 0.99
     learning: LearningSettings = field(default_factory=LearningSettings)
 
     @property
@@ -63,7 +60,7 @@ class SepPrune:
     def score(
         self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
-        """The learned logits, shape ``(width,)`` per group; groups that are no candidates score above all others.
+        """What was learned, shape ``(width,)`` per group; groups that are no candidates score above all others.
 
         Raises:
             BudgetError: the budget cannot be met.
@@ -73,10 +70,11 @@ class SepPrune:
         learner = self.learner(graph, context, prior)
         learn_logits(learner, context, self.learning)
         learned = learner.logits()
-        best = max((float(values.max()) for values in learned.values()), default=0.0)
-        whole = {name: torch.full_like(scores, best + 1.0) for name, scores in prior.items() if name not in learned}
-        offset = 0.0 if self.mode == "budget" else ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN
-        return NetworkScores({name: values - offset for name, values in {**whole, **learned}.items()})
+        if self.mode == "epsilon":
+            offset = ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN
+            return NetworkScores({name: logits - offset for name, logits in learned.items()})
+        whole = {name: torch.full_like(scores, 2.0) for name, scores in prior.items()}
+        return NetworkScores(whole | {name: ranks(logits) for name, logits in learned.items()})
 
     def learner(self, graph: GraphView, context: CriterionContext, prior: Mapping[str, torch.Tensor]) -> MaskLearner:
         """The learner with its candidates and the kind of masks that the mode asks for."""
@@ -85,13 +83,8 @@ class SepPrune:
             return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, prior)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
-            projection = _projection(graph, context.budget, everything - names)
+            staying = even_widths(graph, context.budget, names)
         except BudgetError:  # the candidates alone cannot save that much
-            names, projection = everything, Projection(graph, context.budget)
-        learned = np.concatenate([np.full(group.width, group.name in names) for group in graph.groups])
-        masks = BudgetMasks(projection, MarginalPrice(graph, context.budget, projection), learned)
+            names, staying = everything, even_widths(graph, context.budget, everything)
+        masks = BudgetMasks([group.width for group in graph.groups], staying)
         return MaskLearner(graph, context, names, masks, self.learning, prior)
-
-
-def _projection(graph: GraphView, budget: Budget, whole: frozenset[str]) -> Projection:
-    return Projection(graph, replace(budget, exclude=(*budget.exclude, *sorted(whole))))

@@ -79,7 +79,7 @@ class MaskLearner:
         keep = self._sample(done)
         keep.retain_grad()
         loss = self._evaluate(dict(zip(self._names, torch.split(keep, self._widths), strict=True)), inputs, targets)
-        price = self._masks.price(self._benefit, keep.detach())
+        price = self._masks.price(self._benefit)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss + (price * keep).sum())
         self._optimizer.step()

@@ -4,13 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-from prunegraph.selection.selector import Projection
-from prunegraph_sepprune.pricing import MarginalPrice, margin
 
 GUMBEL_MEDIAN = -math.log(math.log(2))
 _STRETCH = 0.1
@@ -41,37 +36,37 @@ class Masks(Protocol):
             done: share of the steps that have been made.
         """
 
-    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
+    def price(self, benefit: Tensor) -> Tensor:
         """What each channel's benefit must exceed for its logit to rise, shape ``(channels,)``."""
 
 
 class BudgetMasks:
-    r"""Hard concrete masks around the threshold at which the budget is met.
+    r"""Hard concrete masks around the threshold at which as many channels of each group stay as the budget leaves.
 
-    With noisy logits $z = \alpha + \tau g$, the threshold $\theta$ that `Projection` finds for them, and a temperature
-    $\tau$ that falls from 0.3 to 0.1, keep values are $\sigma((z - \theta) / \tau)$, stretched by a tenth beyond 0 and
-    1 and cut off there. Only undecided channels are between: what the loss says about those at half strength tells what
-    they are worth, which at full strength it does not (in a trained network the derivative by a channel's scale is
-    about 0). The harder the masks become, the nearer the program is to the network that remains.
+    With noisy logits $z = \alpha + \tau g$, the threshold $\theta$ half-way between the last of the group's channels
+    that stays and the first that goes, and a temperature $\tau$ that falls from 0.3 to 0.1, keep values are
+    $\sigma((z - \theta) / \tau)$, stretched by a tenth beyond 0 and 1 and cut off there. Only undecided channels are
+    between: what the loss says about those at half strength tells what they are worth, which at full strength it does
+    not (in a trained network the derivative by a channel's scale is about 0). The harder the masks become, the nearer
+    the program is to the network that remains.
 
     Logits start from the ranks of the prior within each group, spread over four: few steps from a good guess find more
     than many from none.
 
     Args:
-        projection: what the budget leaves for any scores.
-        pricing: price of each channel.
-        learned: which channels have masks, shape ``(channels,)``.
+        widths: channels of each group.
+        staying: how many of them stay.
 
     Reference:
         Louizos et al., Learning Sparse Neural Networks through L0 Regularization, ICLR 2018, section 2.3.
     """
 
-    def __init__(self, projection: Projection, pricing: MarginalPrice, learned: NDArray[np.bool_]) -> None:
-        self._projection, self._pricing, self._learned = projection, pricing, learned
+    def __init__(self, widths: Sequence[int], staying: Sequence[int]) -> None:
+        self._widths, self._staying = list(widths), list(staying)
 
     def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
         """Ranks from 0 to 1 within each group, times the spread."""
-        return _SPREAD * torch.cat([_ranks(scores) for scores in prior])
+        return _SPREAD * torch.cat([ranks(scores) for scores in prior])
 
     def pace(self, done: float) -> float:
         """Falls to 0, so that the noise of the last batches does not decide."""
@@ -81,15 +76,17 @@ class BudgetMasks:
         """Relaxed keep values."""
         temperature = max(_COLDEST, _HOTTEST * (1 - done))
         noisy = logits + temperature * noise
-        values = noisy.detach().double().cpu().numpy()
-        threshold = margin(values[self._learned], self._projection(values)[self._learned])
-        soft = torch.sigmoid((noisy - threshold) / temperature)
+        soft = torch.sigmoid((noisy - self._margins(noisy.detach())) / temperature)
         return ((1 + 2 * _STRETCH) * soft - _STRETCH).clamp(0, 1)
 
-    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
-        """Price of the MACs at which the budget is just spent."""
-        prices = self._pricing(benefit.double().cpu().numpy(), (keep > 0.5).cpu().numpy())
-        return torch.from_numpy(prices).to(keep)
+    def price(self, benefit: Tensor) -> Tensor:
+        """The benefit at which just as many channels of a group are worth it as may stay."""
+        return self._margins(benefit)
+
+    def _margins(self, values: Tensor) -> Tensor:
+        """Half-way between the last value of the group that stays and the first that goes, for each channel."""
+        groups = zip(torch.split(values, self._widths), self._staying, strict=True)
+        return torch.cat([_margin(part, count).expand_as(part) for part, count in groups])
 
 
 class ThresholdMasks:
@@ -117,9 +114,9 @@ class ThresholdMasks:
         kept: Tensor = StraightThrough.apply(torch.sigmoid(noisy), noisy > self.threshold)  # type: ignore[no-untyped-call]
         return kept
 
-    def price(self, benefit: Tensor, keep: Tensor) -> Tensor:
+    def price(self, benefit: Tensor) -> Tensor:
         """Nothing holds these masks to a budget."""
-        return torch.zeros_like(keep)
+        return torch.zeros_like(benefit)
 
 
 class StraightThrough(torch.autograd.Function):
@@ -136,7 +133,14 @@ class StraightThrough(torch.autograd.Function):
         return gradients[0].clamp(-1, 1), None
 
 
-def _ranks(scores: Tensor) -> Tensor:
+def ranks(scores: Tensor) -> Tensor:
     """Ranks from 0 to 1; equal scores share one, and where none differs it is the middle."""
     rank = torch.unique(scores, return_inverse=True)[1].float()
     return rank / rank.max() if bool(rank.any()) else torch.full_like(rank, 0.5)
+
+
+def _margin(values: Tensor, staying: int) -> Tensor:
+    """Half-way between the last value that stays and the first that goes; with nothing to go, below all of them."""
+    if staying >= len(values):
+        return values.min() - 1
+    return torch.topk(values, staying + 1).values[-2:].mean()

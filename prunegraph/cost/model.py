@@ -78,11 +78,6 @@ class CostModel:
         sizes = self._sizes(kept)
         return float(self._macs(sizes).sum()), float(self._parameters(sizes).sum())
 
-    def gradient(self, kept: NDArray[np.bool_], *, of_macs: bool) -> NDArray[np.float64]:
-        """What each channel contributes to the cost at this choice: the derivative by its keep value."""
-        products = self._macs if of_macs else self._parameters
-        return self._sizes.pull_back(products.gradient(self._sizes(kept)))
-
     def _peak(self, sizes: NDArray[np.float64]) -> int:
         if not len(sizes):
             return 0
@@ -137,9 +132,6 @@ class _Sizes:
         values[: len(kept)] = kept
         return np.asarray(self._constants + self._matrix @ values)
 
-    def pull_back(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(self._matrix.T @ gradient)
-
 
 class _Products:
     """Many products of sizes, padded to one rectangular table of size numbers."""
@@ -153,11 +145,3 @@ class _Products:
 
     def __call__(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(sizes[self._table].prod(axis=1))
-
-    def gradient(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Derivative of the sum of all products by each size."""
-        factors = sizes[self._table]
-        ones = np.ones((len(factors), 1))
-        before = np.cumprod(np.hstack([ones, factors[:, :-1]]), axis=1)
-        after = np.cumprod(np.hstack([ones, factors[:, :0:-1]]), axis=1)[:, ::-1]
-        return np.asarray(np.bincount(self._table.ravel(), (before * after).ravel(), len(sizes)), np.float64)

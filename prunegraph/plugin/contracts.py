@@ -54,9 +54,6 @@ class GraphView(Protocol):
     def macs_and_parameters(self, kept: NDArray[np.bool_]) -> tuple[float, float]:
         """The two costs when channel i stays where ``kept[i]``, counted over all groups in their order; quick."""
 
-    def cost_gradient(self, kept: NDArray[np.bool_], *, of_macs: bool) -> NDArray[np.float64]:
-        """By how much the MACs (or the parameters) change with each channel, others as in ``kept``; quick."""
-
 
 class MaskedProgram(Protocol):
     """The pruned network as a differentiable function of keep values (design: the exact masked program)."""

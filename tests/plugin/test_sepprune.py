@@ -14,7 +14,7 @@ import prunegraph
 from prunegraph import Budget
 from prunegraph.plugin.contracts import NetworkScores
 from prunegraph_sepprune import SepPrune
-from prunegraph_sepprune.candidates import candidate_groups, macs_saved
+from prunegraph_sepprune.candidates import candidate_groups, even_widths, macs_saved
 from prunegraph_sepprune.learning import LearningSettings
 from prunegraph_sepprune.masks import BudgetMasks, StraightThrough
 from prunegraph_sepprune.prior import log_magnitudes
@@ -135,10 +135,34 @@ def test_logits_start_from_the_ranks_of_scale_free_norms() -> None:
     made, read = first.flatten(1).norm(dim=1), second.flatten(2).norm(dim=(0, 2))
     expected = ((made / made.mean()).log() + (read / read.mean()).log()) / 2
     torch.testing.assert_close(prior["0.weight[0]"], expected)
-    start = BudgetMasks(None, None, None).start([prior["0.weight[0]"], torch.zeros(3)], torch.Generator())
+    start = BudgetMasks([8, 3], [4, 3]).start([prior["0.weight[0]"], torch.zeros(3)], torch.Generator())
     assert start[:8].argsort().tolist() == expected.argsort().tolist()
     torch.testing.assert_close(start[:8].sort().values, torch.linspace(0, 4, 8))
     assert start[8:].tolist() == [2, 2, 2]
+
+
+def test_every_group_keeps_its_number_of_channels() -> None:
+    logits = torch.tensor([3.0, 0.0, 1.0, 2.0, 5.0, 4.0, 6.0], requires_grad=True)
+    masks = BudgetMasks([4, 3], [2, 3])
+    keep = masks.sample(logits, torch.zeros(7), done=1.0)
+    assert (keep > 0.5).tolist() == [True, False, False, True, True, True, True]
+    softer = masks.sample(logits / 10, torch.zeros(7), done=0.0).detach()
+    around = (torch.tensor([3.0, 0.0, 1.0, 2.0]) / 10 - 0.15) / 0.3  # half-way between 0.1 and 0.2, temperature 0.3
+    torch.testing.assert_close(softer[:4], 1.2 * torch.sigmoid(around) - 0.1)
+    assert softer[4:].tolist() == [1, 1, 1]
+    torch.testing.assert_close(masks.price(logits.detach())[:4], torch.full((4,), 1.5))
+
+
+def test_candidates_lose_the_same_share() -> None:
+    graph = prunegraph.build_graph(network(), torch.randn(2, 1, 32))
+    everything = frozenset({"0.weight[0]", "2.weight[0]"})
+    assert even_widths(graph, Budget(ratio=0.5), everything) == [4, 3]
+    assert even_widths(graph, Budget(macs=0.5), frozenset({"0.weight[0]"})) == [3, 6]  # 3 k + 6 k + 6 <= 39
+    scores = learn(SepPrune(candidate_share=1.0, learning=LearningSettings(steps=10)))
+    assert all(
+        values.sort().values.tolist() == [i / (len(values) - 1) for i in range(len(values))]
+        for values in scores.values()
+    )
 
 
 def test_a_threshold_keeps_the_scores_above_it() -> None:

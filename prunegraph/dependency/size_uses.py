@@ -28,7 +28,7 @@ from prunegraph.ir.sizes import (
 )
 from prunegraph.rules.base import Atoms, Labels
 
-_TRIALS = 3
+_TRIALS = 10
 _SEED = 0
 
 
@@ -108,20 +108,20 @@ def _solve_one(
 def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     """Couples and locks atoms until every choice of kept channels has a solution.
 
-    Random choices are tried: each contradiction is mended by coupling the uses that disagree, index by index, or by
-    locking them where their lengths differ.
+    Random choices are tried, enough of them that no contradiction of small widths hides by chance: each is mended by
+    coupling the uses that disagree, index by index, or by locking them where their lengths differ.
     """
     space.uses.extend(_comparisons(space, labels))
     _couple_equal_expressions(space, labels)
     generator = np.random.default_rng(_SEED)
-    passed = 0
+    choices, passed = _Choices(space), 0
     while passed < _TRIALS:
-        components = space.components()
-        kept = _random_choice(space, components, generator)
-        solution = solve_for(space.uses, labels, kept)
-        passed = 0 if solution.conflicts else passed + 1
+        solution = solve_for(space.uses, labels, choices.draw(generator))
+        passed += 1
         for conflict in solution.conflicts:
-            _mend(space, conflict, labels, components)
+            _mend(space, conflict, labels, choices.components)
+        if solution.conflicts:
+            choices, passed = _Choices(space), 0
 
 
 def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArray[np.bool_]) -> Solution:
@@ -160,19 +160,26 @@ def _couple_equal_expressions(space: LabelSpace, labels: Mapping[str, Labels]) -
             space.unite(atoms, use.atoms)
 
 
-def _random_choice(space: LabelSpace, components: Atoms, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """A choice as a plan may make it: of each family of coupled sets some stay, at least one; what is locked stays."""
-    locked = np.zeros(space.count, bool)
-    for item in space.locked:
-        locked[components[item.atoms]] = True
-    table = tabulate(space, components, locked)
-    draw = generator.random(len(table.ids))
-    rate = generator.uniform(0.2, 0.8, len(table.ids))[table.family]
-    greatest = np.full(len(table.ids), -1.0)
-    np.maximum.at(greatest, table.family, draw)
-    stays = np.ones(space.count, bool)
-    stays[table.ids] = locked[table.ids] | (draw > rate) | (draw == greatest[table.family])
-    return np.asarray(stays[components])
+class _Choices:
+    """Choices as a plan may make them: of each family of coupled sets some stay, at least one; what is locked stays."""
+
+    def __init__(self, space: LabelSpace) -> None:
+        self.components = space.components()
+        self._locked = np.zeros(space.count, bool)
+        for item in space.locked:
+            self._locked[self.components[item.atoms]] = True
+        self._table = tabulate(space, self.components, self._locked)
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.bool_]:
+        """For each atom whether it stays."""
+        table, locked = self._table, self._locked
+        draw = generator.random(len(table.ids))
+        rate = generator.uniform(0.2, 0.8, len(table.ids))[table.family]
+        greatest = np.full(len(table.ids), -1.0)
+        np.maximum.at(greatest, table.family, draw)
+        stays = np.ones(len(locked), bool)
+        stays[table.ids] = locked[table.ids] | (draw > rate) | (draw == greatest[table.family])
+        return np.asarray(stays[self.components])
 
 
 def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], components: Atoms) -> None:

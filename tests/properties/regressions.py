@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from tests.properties.networks import Block, NetworkSpec
+from tests.properties.networks import Block, Join, NetworkSpec
 
 REGRESSIONS: MappingProxyType[str, NetworkSpec] = MappingProxyType(
     {
@@ -17,6 +17,18 @@ REGRESSIONS: MappingProxyType[str, NetworkSpec] = MappingProxyType(
         ),
         "a slice up to a multiple of a size that becomes less than all": NetworkSpec(
             Block("Hierarchical", 4, (("slices", "index"),)), seed=0
+        ),
+        "a contradiction of sizes that few random choices show": NetworkSpec(
+            Join(
+                "Chain",
+                (
+                    Block("Assign", 6, (("make", "new_zeros by shape"), ("write", "halves of channels"))),
+                    Block("Conv", 4, (("kernel", 3), ("dilation", 1), ("padding", "number"), ("bias", True))),
+                ),
+            ),
+            width=4,
+            time=8,
+            seed=0,
         ),
     }
 )

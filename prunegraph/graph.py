@@ -183,9 +183,14 @@ class DependencyGraph:
     def _refuse_turned_branch(self, kept: Mapping[str, tuple[int, ...]]) -> None:
         branch = self.turned_branch(kept)
         if branch is not None:
+            change, remedy = (
+                ("are ordered otherwise", "more channels")
+                if branch.is_of_order
+                else ("become equal", "one channel more or less")
+            )
             raise PlanError(
-                f"two sizes that are compared in {branch.site} become equal with these channels, and the network would "
-                f"take another branch; keep one channel more or less in {' or '.join(self.groups_of(branch))}"
+                f"two sizes that are compared in {branch.site} {change} with these channels, and the network would "
+                f"take another branch; keep {remedy} in {' or '.join(self.groups_of(branch))}"
             )
 
     def _solution(self, kept: Mapping[str, Sequence[int]]) -> Solution:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegraph.capture.tracked import ComparisonJournal, track
+from prunegraph.capture.tracked import Journal, track
 from prunegraph.ir.sizes import Attribute
 
 _STEP = re.compile(r"\.?([^\W\d]\w*)|\[(\d+)\]|\['([^']*)'\]")
@@ -21,13 +21,13 @@ _INTERNAL = frozenset(vars(nn.Module())) | {"_version"}
 
 
 def track_attributes(
-    model: nn.Module, journal: ComparisonJournal, *, untouchable: Collection[int] = ()
+    model: nn.Module, journal: Journal, *, untouchable: Collection[int] = ()
 ) -> dict[str, dict[str, int]]:
     """Replaces the integers among the attributes of each module by tracked ones, also in containers and records.
 
     Args:
         model: a working copy of the user's network, whose attributes are changed in place.
-        journal: told of comparisons of sizes.
+        journal: told of what the code does with sizes.
         untouchable: identities of objects that the copy shares with the user's network.
 
     Returns:
@@ -59,7 +59,7 @@ def set_attribute(module: nn.Module, name: str, value: int) -> None:
 class _Tracker:
     """Tracks the integers of one module."""
 
-    def __init__(self, path: str, journal: ComparisonJournal, untouchable: Collection[int]) -> None:
+    def __init__(self, path: str, journal: Journal, untouchable: Collection[int]) -> None:
         self.path, self.journal, self.untouchable = path, journal, untouchable
         self.found: dict[str, int] = {}
 

@@ -2,6 +2,7 @@
 
 import linecache
 import math
+import operator
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import tracked
+from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
 from prunegraph.capture.tracked import expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
 from prunegraph.ir.trace import Comparison, Place, Site
@@ -50,6 +52,7 @@ class CallRecorder(TorchFunctionMode):
         self.sites: dict[str, Site] = {}
         self.sizes: dict[str, dict[Place, Expression]] = {}
         self.comparisons: dict[Comparison, Site] = {}
+        self.converted: dict[Expression, Site] = {}
         self.module_stack: list[str] = []
         self.failure: tuple[BaseException, str] | None = None
 
@@ -60,6 +63,9 @@ class CallRecorder(TorchFunctionMode):
         tracer: Any = mode.tracer
         if func == _DATA:  # reading it would leave the record
             func = torch.Tensor.detach
+        if func in MADE_OF_NUMBERS and any(expression_of(number) for number in _numbers([args, kwargs])):
+            with self:
+                return MADE_OF_NUMBERS[func](*args, **(kwargs or {}))
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         if func == _SHAPE or func is torch.Tensor.size:
@@ -71,15 +77,21 @@ class CallRecorder(TorchFunctionMode):
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
         return result
 
-    def note_comparison(self, left: Expression, right: Expression, equal: bool) -> None:
+    def note_comparison(self, left: Expression, right: Expression, relation: str, outcome: bool) -> None:
         """Keeps the outcome of a comparison of sizes, and the first place where it was made.
 
         Of those that torch makes on its way only equality with an attribute tells something about the network.
         """
-        telling = equal and any(attributes(side) for side in (left, right)) and not isinstance(right, Constant)
-        comparison = Comparison(left=left, right=right, equal=equal)
+        comparison = Comparison(left=left, right=right, relation=relation, outcome=outcome)
+        with_attribute = any(attributes(side) for side in (left, right)) and not isinstance(right, Constant)
+        telling = comparison.found_equal and with_attribute
         if comparison not in self.comparisons and (telling or _is_asked_by_user()):
             self.comparisons[comparison] = self.site()
+
+    def note_conversion(self, expression: Expression) -> None:
+        """Keeps the first place where the user's code made an ordinary number of a size."""
+        if expression not in self.converted and _is_asked_by_user():
+            self.converted[expression] = self.site()
 
     def site(self) -> Site:
         """The innermost running frame of user code."""
@@ -115,18 +127,19 @@ class CallRecorder(TorchFunctionMode):
             return result
         node = slot.proxy.node.name
         if isinstance(result, torch.Size):
-            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self.note_comparison) for dim, n in enumerate(result)]
+            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self) for dim, n in enumerate(result)]
             return torch.Size(sizes)
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
         dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
-        return track(result, ShapeOf(node, dim, result), self.note_comparison) if isinstance(dim, int) else result
+        return track(result, ShapeOf(node, dim, result), self) if isinstance(dim, int) else result
 
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         site = self.site()
         within_torch = isinstance(func, types.FunctionType)
         for node in nodes:
             self.sites[node.name] = site
-            self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
+            if node.target is not operator.getitem:  # its number is the place of an output
+                self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
 
 
 def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:

@@ -50,7 +50,7 @@ class _Capture:
         self.flat_tensors = [_detached(tensor) for tensor in _by_spec(model, self.specs)]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
         shared = {id(value) for module in model.modules() for value in vars(module).values()}
-        sizes = track_attributes(self.clone, self.recorder.note_comparison, untouchable=shared)
+        sizes = track_attributes(self.clone, self.recorder, untouchable=shared)
         self.modules = _module_specs(self.clone, sizes)
         self.keywords: tuple[str, ...] = ()
         self.output: Nested | None = None
@@ -124,6 +124,7 @@ class _Capture:
             sites=self.recorder.sites,
             sizes=self.recorder.sizes,
             comparisons=self.recorder.comparisons,
+            converted=self.recorder.converted,
             modules=self.modules,
             unused=frozenset(s.name for n, s in zip(names, self.specs, strict=False) if n not in read),
             output=self.output,

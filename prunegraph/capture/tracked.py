@@ -5,13 +5,19 @@ During capture the plain integers of modules and shapes are replaced by `Tracked
 attributes and shapes it was computed from.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
-from prunegraph.ir.sizes import OPERATIONS, Constant, Expression, Number, Operation
+from prunegraph.ir.sizes import OPERATIONS, RELATIONS, Constant, Expression, Number, Operation
 
-ComparisonJournal: TypeAlias = Callable[[Expression, Expression, bool], None]
-"""Is told both sides of a comparison and whether they were equal."""
+
+class Journal(Protocol):
+    """Is told what the code does with sizes beside computing others."""
+
+    def note_comparison(self, left: Expression, right: Expression, relation: str, outcome: bool) -> None:
+        """Two numbers were compared by one of `RELATIONS`."""
+
+    def note_conversion(self, expression: Expression) -> None:
+        """An ordinary number was made of a tracked one, and where it goes cannot be seen."""
 
 
 _UFUNCS = {
@@ -21,7 +27,11 @@ _UFUNCS = {
     "divide": "truediv",
     "floor_divide": "floordiv",
     "sqrt": "sqrt",
+    "power": "pow",
     "log": "log",
+    "log2": "log2",
+    "log10": "log10",
+    "exp": "exp",
     "ceil": "ceil",
     "floor": "floor",
 }
@@ -33,8 +43,8 @@ def expression_of(value: Any) -> Expression | None:
     return value.expression if isinstance(value, TrackedInt | TrackedFloat) else None
 
 
-def track(value: Number, expression: Expression, journal: ComparisonJournal) -> Any:
-    """Wraps a plain number; the journal is told whenever it is found equal or unequal to another number."""
+def track(value: Number, expression: Expression, journal: Journal) -> Any:
+    """Wraps a plain number."""
     number = (TrackedInt if isinstance(value, int) else TrackedFloat)(value)
     number.expression, number.journal = expression, journal
     return number
@@ -44,7 +54,7 @@ class _Tracked:
     """Arithmetic shared by the tracked integer and the tracked float."""
 
     expression: Expression
-    journal: ComparisonJournal
+    journal: Journal
 
     def _apply(self, name: str, *operands: Any) -> Any:
         if not all(isinstance(operand, int | float) for operand in operands):
@@ -58,14 +68,40 @@ class _Tracked:
     def __hash__(self) -> int:
         return hash(_plain(self))
 
+    def _compare(self, relation: str, other: Any) -> Any:
+        if not isinstance(other, int | float):
+            return NotImplemented
+        outcome = RELATIONS[relation](_plain(self), _plain(other))
+        self.journal.note_comparison(
+            self.expression, expression_of(other) or Constant(_plain(other)), relation, outcome
+        )
+        return outcome
+
     def __eq__(self, other: object) -> bool:
-        equal = _plain(self) == (_plain(other) if isinstance(other, _Tracked) else other)
-        if isinstance(other, int | float):
-            self.journal(self.expression, expression_of(other) or Constant(_plain(other)), equal)
-        return equal
+        return self._compare("==", other)  # type: ignore[no-any-return]
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    def __lt__(self, other: Any) -> Any:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._compare(">=", other)
+
+    def __int__(self) -> int:
+        self.journal.note_conversion(self.expression)
+        return int(_plain(self))
+
+    def __float__(self) -> float:
+        self.journal.note_conversion(self.expression)
+        return float(_plain(self))
 
     def __reduce__(self) -> Any:
         return type(_plain(self)), (_plain(self),)

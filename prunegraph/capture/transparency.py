@@ -14,7 +14,9 @@ from unittest.mock import patch
 
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt
 
-_MATH = ("sqrt", "log")
+_MATH = {"sqrt": "sqrt", "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "pow": "pow"}
+"""Functions of ``math`` and the operations that they are."""
+
 _Memoised = type(functools.lru_cache(lambda: None))
 
 
@@ -22,18 +24,18 @@ _Memoised = type(functools.lru_cache(lambda: None))
 def transparent_python() -> Iterator[None]:
     """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages."""
     with ExitStack() as stack:
-        for name in _MATH:
-            stack.enter_context(patch.object(math, name, _transparent(name, getattr(math, name))))
+        for name, operation in _MATH.items():
+            stack.enter_context(patch.object(math, name, _transparent(operation, getattr(math, name))))
         for module, name, function in list(_memoised_functions()):
             stack.enter_context(patch.object(module, name, function.__wrapped__))
         yield
 
 
 def _transparent(name: str, original: Callable[..., float]) -> Callable[..., float]:
-    def function(value: Any, *rest: Any) -> float:
-        if isinstance(value, TrackedInt | TrackedFloat) and not rest:
-            return value._apply(name, value)  # type: ignore[no-any-return]
-        return original(value, *rest)
+    def function(*values: Any) -> float:
+        tracked = next((value for value in values if isinstance(value, TrackedInt | TrackedFloat)), None)
+        found = NotImplemented if tracked is None else tracked._apply(name, *values)
+        return original(*values) if found is NotImplemented else found
 
     return function
 

@@ -1,4 +1,4 @@
-"""Comparisons of sizes that came out unequal: a choice of channels that makes them equal would turn a branch.
+"""Comparisons of sizes: a choice of channels for which one comes out otherwise would turn a branch.
 
 ``y + (x if x.shape[1] == y.shape[1] else self.project(x))`` was recorded with its projection. Were both sides pruned to
 the same width, the pruned network would leave the projection out and compute something else.
@@ -10,33 +10,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunegraph.dependency.label_space import SizeUse
-from prunegraph.ir.sizes import Attribute, Expression, Leaf, Number, evaluate, leaves
+from prunegraph.ir.sizes import RELATIONS, Attribute, Leaf, Number, evaluate, leaves
 from prunegraph.ir.trace import Comparison, Site, Trace
 from prunegraph.rules.base import Atoms, Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Branch:
-    """Two sizes that must remain unequal.
+    """Two sizes whose comparison must come out as it did.
 
     Attributes:
-        left: one size.
-        right: the other.
+        comparison: the sizes, and how they compare.
         atoms: the indices that either size counts.
         site: the line that compares them.
     """
 
-    left: Expression
-    right: Expression
+    comparison: Comparison
     atoms: Atoms
     site: Site
 
+    @property
+    def is_of_order(self) -> bool:
+        """Whether it asks which size is greater; otherwise the sizes must remain unequal."""
+        return self.comparison.relation != "=="
+
     def turns(self, value_of: Callable[[Leaf], Number]) -> bool:
-        """Whether the sizes become equal when each leaf has the value that ``value_of`` gives."""
+        """Whether the comparison comes out otherwise when each leaf has the value that ``value_of`` gives."""
+        compared = self.comparison
         try:
-            return evaluate(self.left, value_of) == evaluate(self.right, value_of)
+            left, right = evaluate(compared.left, value_of), evaluate(compared.right, value_of)
         except ArithmeticError:
             return False
+        return RELATIONS[compared.relation](left, right) != compared.outcome
 
 
 def find_branches(trace: Trace, uses: Sequence[SizeUse], labels: Mapping[str, Labels]) -> tuple[Branch, ...]:
@@ -45,8 +50,8 @@ def find_branches(trace: Trace, uses: Sequence[SizeUse], labels: Mapping[str, La
     found = []
     for comparison, site in trace.comparisons.items():
         atoms = list(_atoms(comparison, counted, labels))
-        if not comparison.equal and atoms:
-            found.append(Branch(left=comparison.left, right=comparison.right, atoms=np.concatenate(atoms), site=site))
+        if not comparison.found_equal and atoms:
+            found.append(Branch(comparison=comparison, atoms=np.concatenate(atoms), site=site))
     return tuple(found)
 
 

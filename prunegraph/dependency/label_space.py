@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import fx
 
 from prunegraph.ir.channels import Lock
-from prunegraph.ir.sizes import Expression, leaves
+from prunegraph.ir.sizes import Expression, Number, leaves
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.rules.base import Atoms, Labels
 
@@ -27,7 +27,7 @@ class SizeUse:
 
     expression: Expression
     atoms: Atoms | None
-    size: int
+    size: Number
     op: str
     site: Site
 

@@ -25,10 +25,12 @@ from prunegraph.ir.sizes import (
     evaluate,
     invert,
     leaves,
+    recorded_value,
 )
 from prunegraph.rules.base import Atoms, Labels
 
 _TRIALS = 10
+_CONVERSION = "int or float"
 _SEED = 0
 
 
@@ -55,7 +57,7 @@ class Solution:
     value_of: Callable[[Leaf], Number]
 
 
-def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], int], size_of: Callable[[ShapeOf], int]) -> Solution:
+def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: Callable[[ShapeOf], int]) -> Solution:
     """Finds attribute values such that every use evaluates to its count.
 
     Uses of a single attribute are solved first, so that products such as ``heads * width`` find one factor known.
@@ -89,7 +91,7 @@ def _simplicity(use: SizeUse) -> tuple[int, bool]:
 
 
 def _solve_one(
-    use: SizeUse, target: int, values: Mapping[Attribute, int], value_of: Callable[[Leaf], Number]
+    use: SizeUse, target: Number, values: Mapping[Attribute, int], value_of: Callable[[Leaf], Number]
 ) -> dict[Attribute, int] | None:
     known = attributes(use.expression)
     try:
@@ -112,6 +114,7 @@ def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     coupling the uses that disagree, index by index, or by locking them where their lengths differ.
     """
     space.uses.extend(_comparisons(space, labels))
+    space.uses.extend(_conversions(space))
     _couple_equal_expressions(space, labels)
     generator = np.random.default_rng(_SEED)
     choices, passed = _Choices(space), 0
@@ -139,12 +142,20 @@ def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUs
     found = []
     for comparison, site in space.trace.comparisons.items():
         for shape, other in ((comparison.left, comparison.right), (comparison.right, comparison.left)):
-            if not comparison.equal or not isinstance(shape, ShapeOf) or labels.get(shape.node) is None:
+            if not comparison.found_equal or not isinstance(shape, ShapeOf) or labels.get(shape.node) is None:
                 continue
             atoms = labels[shape.node][shape.dim]
             if isinstance(other, Constant) or attributes(other):
                 found.append(SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=site))
     return found
+
+
+def _conversions(space: LabelSpace) -> list[SizeUse]:
+    """A size that became an ordinary number stays, since nobody sees where the number goes."""
+    return [
+        SizeUse(expression=size, atoms=None, size=evaluate(size, recorded_value), op=_CONVERSION, site=site)
+        for size, site in space.trace.converted.items()
+    ]
 
 
 def _couple_equal_expressions(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
@@ -197,7 +208,11 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
 
 
 def _lock(space: LabelSpace, use: SizeUse, all_atoms: Iterable[Atoms | None]) -> None:
-    text = f"the size {use.size} computed in the code cannot follow: {_names(use)}"
+    text = (
+        f"int() or float() makes an ordinary number of the size {use.size}; leave it out, and the size can follow"
+        if use.op == _CONVERSION
+        else f"the size {use.size} computed in the code cannot follow: {_names(use)}"
+    )
     for atoms in all_atoms:
         if atoms is not None:
             space.lock_at(atoms, Lock(reason=text, op=use.op, site=use.site))

@@ -70,9 +70,20 @@ OPERATIONS: Mapping[str, Callable[..., Number]] = {
     "abs": abs,
     "sqrt": math.sqrt,
     "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "exp": math.exp,
     "ceil": math.ceil,
     "floor": math.floor,
     "round": round,
+}
+
+RELATIONS: Mapping[str, Callable[[Number, Number], bool]] = {
+    "==": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 

@@ -63,11 +63,17 @@ class ValueSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two sizes that the user's code compared, and whether it found them equal."""
+    """Two sizes that the user's code compared, by one of `prunegraph.ir.sizes.RELATIONS`, and what came out."""
 
     left: Expression
     right: Expression
-    equal: bool
+    relation: str
+    outcome: bool
+
+    @property
+    def found_equal(self) -> bool:
+        """Whether the sizes were compared for equality, and equal."""
+        return self.relation == "==" and self.outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,7 @@ class Trace:
         sites: node name -> place in the user's code.
         sizes: node name -> argument path -> expression behind that number.
         comparisons: what the code compared sizes with, and the line that did so first.
+        converted: sizes of which the code made ordinary numbers, by ``int`` or ``float``, and the line that did so.
         modules: every module of the network by path.
         unused: names of parameters and buffers that no call reads.
         output: structure of the output, for rebuilding it from the graph's flat outputs.
@@ -115,6 +122,7 @@ class Trace:
     sites: Mapping[str, Site]
     sizes: Mapping[str, Mapping[Place, Expression]]
     comparisons: Mapping[Comparison, Site]
+    converted: Mapping[Expression, Site]
     modules: Mapping[str, ModuleSpec]
     unused: frozenset[str]
     output: Any

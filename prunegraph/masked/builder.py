@@ -1,5 +1,6 @@
 """Rewrites the recorded graph into the exact masked program, op by op, as the rules tell."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,7 +34,10 @@ _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "neg": operator.neg,
     "abs": operator.abs,
     "sqrt": torch.sqrt,
-    "log": torch.log,
+    "log": lambda value, base=None: torch.log(value) if base is None else torch.log(value) / math.log(base),
+    "log2": torch.log2,
+    "log10": torch.log10,
+    "exp": torch.exp,
     "ceil": torch.ceil,
     "floor": torch.floor,
     "round": torch.round,

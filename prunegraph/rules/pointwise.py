@@ -33,6 +33,9 @@ def _broadcast_dim(call: Call, operands: Sequence[fx.Node], dim: int) -> Atoms |
     return united
 
 
+_WHOLE = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+
+
 class Pointwise(Rule):
     """``y[i] = f(a[i], b[i], ...)``. Absent channels stay absent, so the masked form is the op itself.
 
@@ -47,7 +50,12 @@ class Pointwise(Rule):
 
     def masked(self, call: Call, mask: Masker) -> fx.Node | None:
         changing = {name: mask.number(call.origin(name)) for name in _sized_numbers(call)}
-        return mask.rerun(**changing) if any(isinstance(value, fx.Node) for value in changing.values()) else None
+        if not any(isinstance(value, fx.Node) for value in changing.values()):
+            return None
+        computed = mask.rerun(**changing)
+        # Counts of channels are whole numbers in the network; here they are sums of keep values.
+        is_count = call.trace.values[call.node.name].dtype in _WHOLE
+        return mask.emit(torch.Tensor.to, computed, torch.get_default_dtype()) if is_count else computed
 
 
 def _sized_numbers(call: Call) -> list[str]:

@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -40,6 +41,9 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
         raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
     selection = _Selection(graph, _values(graph, scores), _terms(graph, budget))
     widths = selection.filled(selection.coarse())
+    while least := _least_in_order(graph, selection, widths):
+        selection = _Selection(graph, selection.scores, _terms(graph, budget, least))
+        widths = selection.filled(selection.coarse())
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
         raise BudgetError(
             f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
@@ -198,6 +202,21 @@ class _Selection:
         return sorted(narrowed, key=lambda n: -self.scores[n][self.ranking[n][widths[n]]])
 
 
+def _least_in_order(graph: DependencyGraph, selection: _Selection, widths: Sequence[int]) -> dict[int, int]:
+    """Least widths of groups, by their numbers, if the code asks which of two sizes is greater; else {}."""
+    branch, wider = graph.turned_branch(selection.kept(widths)), list(widths)
+    if branch is None or not branch.is_of_order:
+        return {}
+    counted = [number for number, group in enumerate(graph.groups) if group.name in graph.groups_of(branch)]
+    while branch is graph.turned_branch(selection.kept(wider)):
+        before = list(wider)
+        for number in counted:
+            wider[number] = min(selection.ranges[number].next_up(wider[number]), selection.ranges[number].most)
+        if wider == before:
+            return {}  # making the plan says what is wrong
+    return {number: r.least for number, r in enumerate(selection.ranges)} | {n: wider[n] for n in counted}
+
+
 def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths: list[int]) -> list[int]:
     """Narrows one of the groups whose widths the code compares until no comparison comes out otherwise."""
     while branch := graph.turned_branch(selection.kept(widths)):
@@ -211,8 +230,11 @@ def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths:
     return widths
 
 
-def _terms(graph: GraphView, budget: Budget) -> _Terms:
-    ranges = _ranges(graph.groups, budget)
+def _terms(graph: GraphView, budget: Budget, at_least: Mapping[int, int] = MappingProxyType({})) -> _Terms:
+    ranges = [
+        replace(r, least=max(r.least, at_least.get(number, 0)))
+        for number, r in enumerate(_ranges(graph.groups, budget))
+    ]
     most, least = (_costs(graph, [getattr(r, end) for r in ranges]) for end in ("most", "least"))
     limits = _limits(budget, _costs(graph, [group.width for group in graph.groups]))
     for name, cost, limit, whole in zip(("macs", "params"), least, limits, most, strict=True):

@@ -18,14 +18,29 @@ from torch import Tensor, nn
 
 from prunegraph import apply, build_graph, verify
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, expression_of, track
+from prunegraph.capture.transparency import transparent_python
 from prunegraph.ir.sizes import Attribute, Constant, Expression, Operation, evaluate, invert, recorded_value
 
 WIDTH = Attribute("", "width", 12)
 BINARY = [operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod]
 
 
+class Notes:
+    """Keeps what the code did with sizes."""
+
+    def __init__(self) -> None:
+        self.comparisons: list[tuple[Expression, Expression, str, bool]] = []
+        self.conversions: list[Expression] = []
+
+    def note_comparison(self, *comparison: Any) -> None:
+        self.comparisons.append(comparison)
+
+    def note_conversion(self, expression: Expression) -> None:
+        self.conversions.append(expression)
+
+
 def tracked(value: int = 12, name: str = "width") -> Any:
-    return track(value, Attribute("", name, value), lambda left, right, equal: None)
+    return track(value, Attribute("", name, value), Notes())
 
 
 @given(st.lists(st.tuples(st.sampled_from(BINARY), st.integers(1, 9), st.booleans()), max_size=6), st.integers(1, 50))
@@ -103,20 +118,66 @@ def test_copies_are_equal(copied: Callable[[Any], Any]) -> None:
 
 
 def test_comparisons_are_noted() -> None:
-    notes: list[tuple[Expression, Expression, bool]] = []
+    notes = Notes()
     left, right = Attribute("a", "width", 4), Attribute("b", "width", 4)
-    width, other = (track(4, expression, lambda *comparison: notes.append(comparison)) for expression in (left, right))
+    width, other = (track(4, expression, notes) for expression in (left, right))
     assert not width == 5  # noqa: SIM201 - the operator itself is tested
     assert width != 6
     assert width == 4
     assert width != "4"
     assert width == other
-    assert notes == [
-        (left, Constant(5), False),
-        (left, Constant(6), False),
-        (left, Constant(4), True),
-        (left, right, True),
+    assert width < 5
+    assert width >= 4
+    assert max(width, 2) == 4
+    assert notes.comparisons == [
+        (left, Constant(5), "==", False),
+        (left, Constant(6), "==", False),
+        (left, Constant(4), "==", True),
+        (left, right, "==", True),
+        (left, Constant(5), "<", True),
+        (left, Constant(4), ">=", True),
+        (left, Constant(2), "<", False),
+        (left, Constant(4), "==", True),
     ]
+
+
+@pytest.mark.parametrize("convert", [int, float, lambda n: np.float32(n), lambda n: np.arange(n, 2 * n), math.gamma])
+def test_ordinary_numbers_made_of_a_size_are_noted(convert: Callable[[Any], Any]) -> None:
+    number = tracked(4)
+    found, expected = convert(number), convert(4)
+    assert type(found) is type(expected)
+    assert np.all(found == expected)
+    assert number.expression in number.journal.conversions
+
+
+def test_arguments_of_torch_are_no_conversions() -> None:
+    number = tracked(4)
+    half = number / 2
+    values = torch.zeros(number, 2) * number + torch.full((2,), half) - half
+    assert values.shape == (4, 2)
+    assert torch.nn.functional.pad(values, (number, 0)).view(number, 6).narrow(0, 0, number)[:number].shape == (4, 6)
+    assert list(range(number)) == [0, 1, 2, 3]
+    assert number.journal.conversions == []
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda n: math.log2(n),
+        lambda n: math.log10(n),
+        lambda n: math.log(n, 3),
+        lambda n: math.pow(n, -0.5),
+        lambda n: math.pow(2, n),
+        lambda n: math.exp(n),
+        lambda n: np.power(n, 0.5),
+        lambda n: np.log2(n),
+    ],
+)
+def test_functions_of_a_size_can_be_repeated(compute: Callable[[Any], Any]) -> None:
+    with transparent_python():
+        found = expression_of(compute(tracked(4)))
+    assert found is not None
+    assert evaluate(found, lambda leaf: 9) == pytest.approx(compute(9))
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))

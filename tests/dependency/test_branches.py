@@ -38,6 +38,43 @@ class WrittenWidth(nn.Module):
         return self.last(x * 2 if x.shape[1] == 6 else x)
 
 
+class Ordered(nn.Module):
+    """Has a further layer where the width is more than four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle = nn.Conv1d(4, 8, 1), nn.Conv1d(8, 8, 1)
+        self.other, self.last = nn.Conv1d(8, 8, 1), nn.Conv1d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = torch.relu(self.middle(x)) + x if x.shape[1] > 4 else x
+        return self.last(self.other(x))
+
+
+def test_a_plan_that_turns_an_order_is_refused() -> None:
+    graph = prunegraph.build_graph(Ordered(), EXAMPLE)
+    with pytest.raises(prunegraph.PlanError, match=r"test_branches.py:\d+ are ordered otherwise.*keep more channels"):
+        graph.plan({"first.weight[0]": range(4)})
+    assert graph.plan({"first.weight[0]": range(5)})
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.4])
+def test_selection_keeps_enough_for_the_order(share: float) -> None:
+    graph = prunegraph.build_graph(Ordered(), EXAMPLE)
+    scores = {group.name: torch.arange(1.0, group.width + 1) for group in graph.groups}
+    plan = prunegraph.select(graph, scores, prunegraph.Budget(params=share))
+    assert len(plan.kept["first.weight[0]"]) > 4
+    assert graph.cost(plan).parameters <= share * graph.cost().parameters
+
+
+def test_an_order_that_leaves_no_room_is_said() -> None:
+    graph = prunegraph.build_graph(Ordered(), EXAMPLE)
+    scores = {group.name: torch.ones(group.width) for group in graph.groups}
+    with pytest.raises(prunegraph.BudgetError, match="cannot be met"):
+        prunegraph.select(graph, scores, prunegraph.Budget(params=0.1))
+
+
 def test_a_plan_that_turns_a_branch_is_refused() -> None:
     graph = prunegraph.build_graph(Residual(), EXAMPLE)
     with pytest.raises(prunegraph.PlanError, match=r"test_branches.py:\d+ become equal.*first.weight.*wide.weight"):

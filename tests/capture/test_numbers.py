@@ -1,0 +1,82 @@
+"""Sizes that the code makes other things of: tensors, ordinary numbers, places of outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunegraph
+
+EXAMPLE = torch.randn(2, 1, 40, dtype=torch.float64)
+
+
+class Scaled(nn.Module):
+    """Scales features by a number that is computed from their width."""
+
+    def __init__(self, scale: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = scale
+        self.first, self.last = nn.Conv1d(1, 12, 3), nn.Conv1d(12, 1, 3)
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(x / self.scale(x.shape[1], x))
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda width, x: torch.tensor(width, dtype=x.dtype).sqrt(),
+        lambda width, x: torch.sqrt(torch.tensor(width)),
+        lambda width, x: torch.tensor([width, width + 1.5]).sum(),
+        lambda width, x: torch.as_tensor(width / 2),
+        lambda width, x: torch.full((x.shape[-1],), width, dtype=x.dtype),
+        lambda width, x: torch.full((1,), width),
+        lambda width, x: x.new_tensor([width]),
+    ],
+)
+def test_tensors_of_a_size_follow_it(scale: Callable[[Any, Tensor], Any]) -> None:
+    model = Scaled(scale)
+    result = prunegraph.prune(model, EXAMPLE, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.plan.widths == {"first.weight[0]": 12}
+    assert len(result.plan.kept["first.weight[0]"]) == 6
+    kept = list(result.plan.kept["first.weight[0]"])
+    features = model.first(EXAMPLE)[:, kept]
+    expected = nn.functional.conv1d(features / model.scale(6, features), model.last.weight[:, kept], model.last.bias)
+    torch.testing.assert_close(result.model(EXAMPLE), expected)
+
+
+@pytest.mark.parametrize("scale", [lambda width, x: float(width), lambda width, x: int(width) ** -0.5])
+def test_a_size_that_becomes_an_ordinary_number_stays(scale: Callable[[Any, Tensor], Any]) -> None:
+    graph = prunegraph.build_graph(Scaled(scale), EXAMPLE)
+    assert not graph.groups
+    locks = [lock for group in graph.locked for lock in group.locks]
+    assert any("ordinary number of the size 12" in lock.reason for lock in locks)
+    assert all("test_numbers.py" in str(lock.site) for lock in locks)
+
+
+def test_conversions_of_other_sizes_lock_nothing() -> None:
+    graph = prunegraph.build_graph(Scaled(lambda width, x: float(x.shape[-1]) + int(x.shape[0])), EXAMPLE)
+    assert [group.width for group in graph.groups] == [12]
+
+
+class Pieces(nn.Module):
+    """Cut into pieces whose last number is the width of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 3
+        self.first, self.last = nn.Conv1d(1, 12, 3), nn.Conv1d(3, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c, d = torch.split(self.first(x), self.width, 1)
+        return self.last(a + b * c - d)
+
+
+def test_the_place_of_an_output_is_no_size() -> None:
+    graph = prunegraph.build_graph(Pieces(), EXAMPLE.float())
+    assert [group.width for group in graph.groups] == [3]

@@ -10,7 +10,7 @@ import torch
 from prunegraph.errors import BudgetError
 from prunegraph.ir.budget import Budget
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
-from prunegraph.selection.selector import Projection
+from prunegraph.selection.selector import Projection, prunable_groups
 from prunegraph_sepprune.candidates import candidate_groups
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
 from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks
@@ -81,13 +81,14 @@ class SepPrune:
     def learner(self, graph: GraphView, context: CriterionContext, prior: Mapping[str, torch.Tensor]) -> MaskLearner:
         """The learner with its candidates and the kind of masks that the mode asks for."""
         everything = frozenset(group.name for group in graph.groups)
+        allowed = everything if context.budget is None else prunable_groups(graph, context.budget)
         if context.budget is None or self.mode == "epsilon":
-            return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, prior)
+            return MaskLearner(graph, context, allowed, ThresholdMasks(self.epsilon), self.learning, prior)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
             projection = _projection(graph, context.budget, everything - names)
         except BudgetError:  # the candidates alone cannot save that much
-            names, projection = everything, Projection(graph, context.budget)
+            names, projection = allowed, Projection(graph, context.budget)
         learned = np.concatenate([np.full(group.width, group.name in names) for group in graph.groups])
         masks = BudgetMasks(projection, MarginalPrice(graph, context.budget, projection), learned)
         return MaskLearner(graph, context, names, masks, self.learning, prior)

@@ -1,6 +1,7 @@
 """Learnable masks: what is learned, what it costs, and that it can be interrupted."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,27 @@ def test_candidates_are_the_groups_that_cost_most() -> None:
     assert saved["2.weight[0]"] == pytest.approx((5 * 8 + 5) / total)
     assert candidate_groups(graph, Budget(macs=0.5), share=0.5) == {"0.weight[0]"}
     assert candidate_groups(graph, Budget(macs=0.5), share=0.9) == {"0.weight[0]", "2.weight[0]"}
-    assert candidate_groups(graph, Budget(macs=0.5, include=("2",)), share=0.1) == {"0.weight[0]", "2.weight[0]"}
+    assert candidate_groups(graph, Budget(macs=0.7, pin={"2": 6}), share=0.1) == {"0.weight[0]"}
+    assert candidate_groups(graph, Budget(params=0.5), share=0.1) == {"0.weight[0]", "2.weight[0]"}
+
+
+@pytest.mark.parametrize("patterns", [{"include": ("2",)}, {"exclude": ("0",)}])
+@pytest.mark.parametrize(
+    ("criterion", "limit"), [(SHORT, {"params": 0.8}), (SepPrune(mode="epsilon"), {"threshold": 0.0})]
+)
+def test_what_the_budget_keeps_whole_is_whole_while_masks_are_learned(
+    criterion: SepPrune, limit: dict[str, float], patterns: dict[str, tuple[str, ...]]
+) -> None:
+    graph = prunegraph.build_graph(network(), torch.randn(2, 1, 32))
+    program, seen = prunegraph.MaskedProgram(graph), []
+
+    def watched(masks: Mapping[str, Tensor], *inputs: Tensor) -> Any:
+        seen.append({name: mask.detach().clone() for name, mask in masks.items()})
+        return program(masks, *inputs)
+
+    learn(replace(criterion, learning=LearningSettings(steps=8)), Budget(**limit, **patterns), masked_program=watched)
+    assert all(bool((masks["0.weight[0]"] == 1).all()) for masks in seen)
+    assert len({tuple(masks["2.weight[0]"].tolist()) for masks in seen}) > 1
 
 
 def test_groups_that_are_no_candidates_stay_whole() -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
@@ -23,7 +23,7 @@ from benchmarks.paper.speech import corpus_speech, recorded_speech
 from benchmarks.paper.subjects import published, small
 from benchmarks.train_separator import load_corpus
 from prunegraph.data.corpus import split_by_utterance
-from prunegraph.errors import PrunegraphError
+from prunegraph.errors import InputError, PrunegraphError
 
 RUNS = Path("runs/paper")
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -37,7 +37,7 @@ Epochs = Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning at most.
 Scratch = Annotated[int, typer.Option(min=0, help="Epochs of training from scratch at most; 0 leaves it out.")]
 Seed = Annotated[int, typer.Option(help="The only source of randomness.")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of results and checkpoints; by default in runs/paper.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run; auto is a GPU if there is one.")]
 PAPER = Recipe()
 
 
@@ -56,7 +56,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     scratch: Scratch = 0,
     seed: Seed = PAPER.seed,
     runs: Folder = None,
-    device: Device = "cuda",
+    device: Device = "auto",
 ) -> None:
     """Runs a row of Table 2: prune, fine-tune, score on the test set; prints ours and the paper's."""
     recipe = Recipe(
@@ -92,7 +92,7 @@ def scaled(  # noqa: PLR0913 - one parameter per option
     seed: Seed = PAPER.seed,
     speakers: Annotated[Path | None, typer.Option(help="Folder with one sub-folder of audio per speaker.")] = None,
     runs: Folder = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Runs the protocol on a small separator and the corpus of real speech."""
     recipe = Recipe(
@@ -121,9 +121,15 @@ def _measure(subject: Subject, recipe: Recipe, folder: Path, epochs: int, scratc
         typer.echo(f"{time.monotonic() - began:7.0f} s  {message}", err=True)
 
     torch.set_flush_denormal(True)
-    on_device = replace(subject, dense=subject.dense.to(device))
+    on_device = replace(subject, dense=subject.dense.to(_device(device)))
     Run(on_device, recipe, folder, say).measure(epochs, scratch)
     typer.echo(table(folder))
+
+
+def _device(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no GPU that torch can use: give --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ class Stage:
     """A network that was scored.
 
     Attributes:
-        name: what was done before its training: ``dense``, ``pruned``, ``compensated``, ``from scratch``.
+        name: what was done before its training: ``dense``, ``pruned``, ``compensated``, ``from scratch``...
         epochs: of training since.
         sdri: SDR improvement on the test mixtures in dB.
         si_sdri: SI-SDR improvement on the test mixtures in dB.

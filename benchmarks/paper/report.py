@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.paper.journal import Journal, Stage, open_journal
-from benchmarks.paper.protocol import COMPENSATED, DENSE, PRUNED, SCRATCH
+from benchmarks.paper.protocol import DENSE, PRUNED, RECOVERED, SCRATCH
 from benchmarks.paper.published import SEPARATORS, TABLE_2, Figures
 from prunegraph.io.saved_network import read
 
@@ -34,7 +34,7 @@ def _ours(journal: Journal, folder: Path) -> Iterator[str]:
     for stage in [stage for stage in journal.stages if stage.name != SCRATCH] + scratch[-1:]:
         cost = saved.dense if stage.name == DENSE else saved.pruned
         share = stage.si_sdri.mean / dense.si_sdri.mean
-        reached = _epochs_to(stage, scratch) if stage.name in (PRUNED, COMPENSATED) and scratch else ""
+        reached = _epochs_to(stage, scratch) if stage.name in RECOVERED and scratch else ""
         epochs = "" if stage.name == DENSE else str(stage.epochs)
         size = (_millions(cost.parameters), _giga(cost.macs), epochs)
         yield _line(stage.name, *size, str(stage.sdri), str(stage.si_sdri), f"{share:.1%}", reached)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from benchmarks.paper.protocol import Subject
 from benchmarks.paper.published import DATA, SEPARATORS, TABLE_2
 from benchmarks.paper.speech import SAMPLE_RATE, Speech
 from prunegraph.cli.network import NetworkRequest, open_network
+from prunegraph.errors import InputError
 from prunegraph.recovery.losses import pit_si_sdr_loss, pit_snr_loss
 
 DEFAULT_MACS = 0.5
@@ -29,21 +31,27 @@ def published(separator: str, data: str, checkpoint: Path | None, speech: Speech
     Raises:
         InputError: the checkpoint cannot be read, or does not fit.
     """
-    network, row = SEPARATORS[separator], TABLE_2[separator, data]
+    network = SEPARATORS[separator]
     request = NetworkRequest(
         target=network.factory, kwargs={}, checkpoint=checkpoint, shapes=((1, 1, SAMPLE_RATE),), seed=0
     )
-    by_threshold = prunegraph.Budget(threshold=0.0, include=network.groups)
-    by_size = prunegraph.Budget(params=row.pruned.parameters, include=network.groups)
     dense = open_network(request)[0].eval()
     return Subject(
         about={"title": f"{network.title} on {DATA[data]}", "separator": separator, "data": data},
         dense=dense,
-        untrained=type(dense),
-        budget=by_threshold if criterion == "sepprune-epsilon" else by_size,
+        untrained=resolve_name(network.factory),
+        budget=row_budget(separator, data, criterion),
         loss=pit_snr_loss,
         speech=speech,
     )
+
+
+def row_budget(separator: str, data: str, criterion: str) -> prunegraph.Budget:
+    """The paper's channels, down to the paper's number of parameters or to what the threshold leaves."""
+    groups = SEPARATORS[separator].groups
+    if criterion == "sepprune-epsilon":
+        return prunegraph.Budget(threshold=0.0, include=groups)
+    return prunegraph.Budget(params=TABLE_2[separator, data].pruned.parameters, include=groups)
 
 
 def small(weights: Path, speech: Speech, *, macs: float | None) -> Subject:
@@ -56,10 +64,14 @@ def small(weights: Path, speech: Speech, *, macs: float | None) -> Subject:
             the paper's share of parameters on LRS2-2Mix, and any other to half of its MACs.
 
     Raises:
+        InputError: the settings beside the weights name no separator.
         OSError: there are no such weights.
     """
     settings = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-    name = settings["separator"]
+    name = settings.get("separator")
+    if name not in separators.SEPARATORS:
+        known = ", ".join(separators.SEPARATORS)
+        raise InputError(f"{weights.with_suffix('.json')} names the separator {name!r}; there are {known}")
 
     def untrained() -> nn.Module:
         return separators.SEPARATORS[name].build(**settings["network"])
@@ -68,13 +80,13 @@ def small(weights: Path, speech: Speech, *, macs: float | None) -> Subject:
         about={"title": f"{name}, small, on the corpus", "separator": name, "data": "corpus"},
         dense=separators.load_separator(weights),
         untrained=untrained,
-        budget=_small_budget(name, macs),
+        budget=small_budget(name, macs),
         loss=pit_si_sdr_loss,
         speech=speech,
     )
 
 
-def _small_budget(name: str, macs: float | None) -> prunegraph.Budget:
+def small_budget(name: str, macs: float | None) -> prunegraph.Budget:
     if macs is not None or name not in SEPARATORS:
         return prunegraph.Budget(macs=macs or DEFAULT_MACS)
     row = TABLE_2[name, "lrs2"]

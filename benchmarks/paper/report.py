@@ -70,7 +70,7 @@ def _notes(journal: Journal) -> Iterator[str]:
     yield (
         f"{about['speech'].capitalize()}; {about['sample_rate']} Hz. Criterion {about['criterion']}{masks}, "
         f"budget {about['budget']}, {about['batch']} mixture(s) of {about['seconds']:g} s in a step, "
-        f"seed {about['seed']}."
+        f"compensation on {about['compensation']:g} s, seed {about['seed']}."
     )
     if about["separator"] in SEPARATORS:
         yield "The paper's MACs charge the transposed convolution of the decoder at its output rate; ours do not."

@@ -8,7 +8,7 @@ import numpy as np
 
 from prunegraph.ir.budget import Budget
 from prunegraph.plugin import GraphView
-from prunegraph.selection.selector import Projection
+from prunegraph.selection.selector import Projection, prunable_groups
 
 
 def macs_saved(graph: GraphView) -> Mapping[str, float]:
@@ -27,12 +27,13 @@ def macs_saved(graph: GraphView) -> Mapping[str, float]:
 def candidate_groups(graph: GraphView, budget: Budget, share: float) -> frozenset[str]:
     """The groups worth pruning: the most expensive ones that together make up ``share`` of what all groups save.
 
-    A budget's ``include`` and ``pin`` patterns override it: with either, every group is a candidate and the budget
-    alone decides.
+    Groups that the budget's patterns keep whole are none. Its ``include`` and ``pin`` patterns override the share: with
+    either, every group that they leave is a candidate.
     """
+    allowed = prunable_groups(graph, budget)
     if budget.include or budget.pin or budget.macs is None:
-        return frozenset(group.name for group in graph.groups)
-    saved = macs_saved(graph)
+        return allowed
+    saved = {name: share for name, share in macs_saved(graph).items() if name in allowed}
     wanted, chosen, total = share * sum(saved.values()), set(), 0.0
     for name in sorted(saved, key=lambda name: -saved[name]):
         if total >= wanted:

@@ -8,6 +8,7 @@ import torch
 
 from prunegraph.errors import BudgetError
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
+from prunegraph.selection.selector import prunable_groups
 from prunegraph_sepprune.candidates import candidate_groups, even_widths
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
 from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks, ranks
@@ -69,22 +70,26 @@ class SepPrune:
         prior = log_magnitudes(graph, weights)
         learner = self.learner(graph, context, prior)
         learn_logits(learner, context, self.learning)
-        learned = learner.logits()
-        if self.mode == "epsilon":
-            offset = ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN
-            return NetworkScores({name: logits - offset for name, logits in learned.items()})
-        whole = {name: torch.full_like(scores, 2.0) for name, scores in prior.items()}
-        return NetworkScores(whole | {name: ranks(logits) for name, logits in learned.items()})
+        learned = {name: self._scores(logits) for name, logits in learner.logits().items()}
+        best = max((float(scores.max()) for scores in learned.values()), default=0.0)
+        whole = {name: torch.full_like(scores, max(best, 0.0) + 1.0) for name, scores in prior.items()}
+        return NetworkScores(whole | learned)
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.mode == "budget":
+            return ranks(logits)
+        return logits - (ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN)
 
     def learner(self, graph: GraphView, context: CriterionContext, prior: Mapping[str, torch.Tensor]) -> MaskLearner:
         """The learner with its candidates and the kind of masks that the mode asks for."""
         everything = frozenset(group.name for group in graph.groups)
+        allowed = everything if context.budget is None else prunable_groups(graph, context.budget)
         if context.budget is None or self.mode == "epsilon":
-            return MaskLearner(graph, context, everything, ThresholdMasks(self.epsilon), self.learning, prior)
+            return MaskLearner(graph, context, allowed, ThresholdMasks(self.epsilon), self.learning, prior)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
             staying = even_widths(graph, context.budget, names)
         except BudgetError:  # the candidates alone cannot save that much
-            names, staying = everything, even_widths(graph, context.budget, everything)
+            names, staying = allowed, even_widths(graph, context.budget, allowed)
         masks = BudgetMasks([group.width for group in graph.groups], staying)
         return MaskLearner(graph, context, names, masks, self.learning, prior)

@@ -52,6 +52,16 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
     return graph.plan(selection.kept(without_turned_branch(graph, selection, widths)))
 
 
+def prunable_groups(graph: GraphView, budget: Budget) -> frozenset[str]:
+    """Names of the groups that a budget's patterns let become narrower.
+
+    Raises:
+        InputError: a pattern matches no group.
+    """
+    ranges = zip(graph.groups, _ranges(graph.groups, budget), strict=True)
+    return frozenset(group.name for group, allowed in ranges if allowed.least < group.width)
+
+
 class Projection:
     """The choice that a budget leaves, for any scores: made once, asked often.
 

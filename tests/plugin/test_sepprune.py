@@ -1,6 +1,7 @@
 """Learnable masks: what is learned, what it costs, and that it can be interrupted."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,8 @@ def test_candidates_lose_the_same_share() -> None:
     everything = frozenset({"0.weight[0]", "2.weight[0]"})
     assert even_widths(graph, Budget(ratio=0.5), everything) == [4, 3]
     assert even_widths(graph, Budget(macs=0.5), frozenset({"0.weight[0]"})) == [3, 6]  # 3 k + 6 k + 6 <= 39
-    scores = learn(SepPrune(candidate_share=1.0, learning=LearningSettings(steps=10)))
-    assert all(
-        values.sort().values.tolist() == [i / (len(values) - 1) for i in range(len(values))]
-        for values in scores.values()
-    )
+    for scores in learn(SepPrune(candidate_share=1.0, learning=LearningSettings(steps=10))).values():
+        torch.testing.assert_close(scores.sort().values, torch.linspace(0, 1, len(scores)))
 
 
 def test_a_threshold_keeps_the_scores_above_it() -> None:
@@ -212,7 +210,27 @@ def test_candidates_are_the_groups_that_cost_most() -> None:
     assert saved["2.weight[0]"] == pytest.approx((5 * 8 + 5) / total)
     assert candidate_groups(graph, Budget(macs=0.5), share=0.5) == {"0.weight[0]"}
     assert candidate_groups(graph, Budget(macs=0.5), share=0.9) == {"0.weight[0]", "2.weight[0]"}
-    assert candidate_groups(graph, Budget(macs=0.5, include=("2",)), share=0.1) == {"0.weight[0]", "2.weight[0]"}
+    assert candidate_groups(graph, Budget(macs=0.7, pin={"2": 6}), share=0.1) == {"0.weight[0]"}
+    assert candidate_groups(graph, Budget(params=0.5), share=0.1) == {"0.weight[0]", "2.weight[0]"}
+
+
+@pytest.mark.parametrize("patterns", [{"include": ("2",)}, {"exclude": ("0",)}])
+@pytest.mark.parametrize(
+    ("criterion", "limit"), [(SHORT, {"params": 0.8}), (SepPrune(mode="epsilon"), {"threshold": 0.0})]
+)
+def test_what_the_budget_keeps_whole_is_whole_while_masks_are_learned(
+    criterion: SepPrune, limit: dict[str, float], patterns: dict[str, tuple[str, ...]]
+) -> None:
+    graph = prunegraph.build_graph(network(), torch.randn(2, 1, 32))
+    program, seen = prunegraph.MaskedProgram(graph), []
+
+    def watched(masks: Mapping[str, Tensor], *inputs: Tensor) -> Any:
+        seen.append({name: mask.detach().clone() for name, mask in masks.items()})
+        return program(masks, *inputs)
+
+    learn(replace(criterion, learning=LearningSettings(steps=8)), Budget(**limit, **patterns), masked_program=watched)
+    assert all(bool((masks["0.weight[0]"] == 1).all()) for masks in seen)
+    assert len({tuple(masks["2.weight[0]"].tolist()) for masks in seen}) > 1
 
 
 def test_groups_that_are_no_candidates_stay_whole() -> None:

@@ -1,0 +1,5 @@
+"""Runs the protocol: ``python -m benchmarks.paper``."""
+
+from benchmarks.paper.commands import main
+
+main()

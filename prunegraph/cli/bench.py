@@ -1,7 +1,7 @@
 """``prunegraph bench``: the leaderboard of criteria."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -129,7 +129,16 @@ def bench_command(  # noqa: PLR0913 - one parameter per option
             threads=threads,
         )
         found = run_study(study, folder, run=_runner(ray, jobs), insist=criteria is not None, tell=note)
-        _report(found, folder, as_json)
+        files = _written(found, folder)
+    if as_json:
+        print_json(_document(found))
+    elif found.rows:
+        show_leaderboard(output(), found.rows)
+        output().print(f"\nwritten: {', '.join(map(str, files))}")
+    for (network, criterion), reasons in found.refused.items():
+        note(f"left out: {criterion} cannot serve {network}: {'; '.join(reasons)}")
+    for cell, reason in found.failures.items():
+        note(f"failed: {cell}: {reason}")
     if found.failures:
         raise typer.Exit(1)
 
@@ -179,20 +188,12 @@ def _runner(ray: bool, jobs: int) -> Runner:
     return run_here if jobs == 1 else partial(run_in_processes, jobs=jobs)
 
 
-def _report(found: Leaderboard, folder: Path, as_json: bool) -> None:
-    for (network, criterion), reasons in found.refused.items():
-        note(f"left out: {criterion} cannot serve {network}: {'; '.join(reasons)}")
-    files: Sequence[Path] = ()
-    if found.rows:
-        files = (*write_tables(found.rows, folder), folder / "pareto.png")
-        draw_pareto(found.rows, files[-1])
-    if as_json:
-        print_json(_document(found))
-    elif found.rows:
-        show_leaderboard(output(), found.rows)
-        output().print(f"\nwritten: {', '.join(map(str, files))}")
-    for cell, reason in found.failures.items():
-        note(f"failed: {cell}: {reason}")
+def _written(found: Leaderboard, folder: Path) -> tuple[Path, ...]:
+    if not found.rows:
+        return ()
+    files = (*write_tables(found.rows, folder), folder / "pareto.png")
+    draw_pareto(found.rows, files[-1])
+    return files
 
 
 def _document(found: Leaderboard) -> dict[str, Any]:

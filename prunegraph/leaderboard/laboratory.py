@@ -21,7 +21,7 @@ from prunegraph.graph import build_graph
 from prunegraph.ir.budget import Budget
 from prunegraph.leaderboard.results import Quality
 from prunegraph.leaderboard.scratch import from_scratch
-from prunegraph.leaderboard.study import DENSE, SCRATCH, Cell, Recovery, Study
+from prunegraph.leaderboard.study import DENSE, REFERENCE, SCRATCH, Cell, Recovery, Study
 from prunegraph.pipeline import PruningResult, Scoring, prune_in_stages
 from prunegraph.plugin.manager import find_criterion
 from prunegraph.recovery.batches import Batch
@@ -101,7 +101,7 @@ class Laboratory:
         separator = self.open(cell.network)
         if cell.criterion == DENSE:
             return self._dense(separator)
-        name = self.study.reference if cell.criterion == SCRATCH else cell.criterion
+        name = REFERENCE if cell.criterion == SCRATCH else cell.criterion
         data, watch = self.heard(separator, cell.seed), Stopwatch()
         scoring = Scoring(criterion=find_criterion(name), data=data, loss=pit_si_sdr_loss, seed=cell.seed)
         budget = Budget(macs=cell.budget)

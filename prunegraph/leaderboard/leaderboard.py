@@ -8,7 +8,7 @@ from prunegraph.errors import CriterionError
 from prunegraph.leaderboard.admission import Admission, admit
 from prunegraph.leaderboard.laboratory import Laboratory
 from prunegraph.leaderboard.results import Quality, Row, Timing, rows_of
-from prunegraph.leaderboard.running import Runner, run_here
+from prunegraph.leaderboard.running import Runner, one_line, run_here
 from prunegraph.leaderboard.store import Store
 from prunegraph.leaderboard.study import Cell, Study
 from prunegraph.leaderboard.timing import time_cell
@@ -63,8 +63,8 @@ def run_study(
     store = Store(folder, admission.conditions)
     cells = _admitted(study, admission)
     qualities, failures = _qualities(laboratory, store, cells, run, tell)
-    timings = _timings(laboratory, store, qualities, tell)
-    return Leaderboard(rows=rows_of(qualities, timings), failures=failures, refused=admission.refused)
+    timings, failed = _timings(laboratory, store, qualities, tell)
+    return Leaderboard(rows=rows_of(qualities, timings), failures={**failures, **failed}, refused=admission.refused)
 
 
 def _admitted(study: Study, admission: Admission) -> tuple[Cell, ...]:
@@ -74,8 +74,8 @@ def _admitted(study: Study, admission: Admission) -> tuple[Cell, ...]:
 def _qualities(
     laboratory: Laboratory, store: Store, cells: Sequence[Cell], run: Runner, tell: Callable[[str], None]
 ) -> tuple[Mapping[Cell, Quality], Mapping[Cell, str]]:
-    kept = {cell: store.find("qualities", cell) for cell in cells}
-    found = {cell: Quality.from_json(document) for cell, document in kept.items() if document is not None}
+    kept = {cell: store.find("qualities", cell, Quality.from_json) for cell in cells}
+    found = {cell: quality for cell, quality in kept.items() if quality is not None}
     failures: dict[Cell, str] = {}
     pending = [cell for cell in cells if cell not in found]
     tell(f"{len(cells)} cells, {len(found)} of them finished before")
@@ -84,7 +84,7 @@ def _qualities(
             failures[outcome.cell] = outcome.failure
         else:
             found[outcome.cell] = outcome.quality
-            store.keep("qualities", outcome.cell, outcome.quality.to_json())
+            store.keep("qualities", outcome.cell, asdict(outcome.quality))
         tell(f"{len(found) + len(failures)} of {len(cells)}: {outcome.cell}: {_summary(outcome.quality)}")
     return {cell: found[cell] for cell in cells if cell in found}, failures
 
@@ -97,14 +97,16 @@ def _summary(quality: Quality | None) -> str:
 
 def _timings(
     laboratory: Laboratory, store: Store, qualities: Mapping[Cell, Quality], tell: Callable[[str], None]
-) -> Mapping[Cell, Timing]:
-    found: dict[Cell, Timing] = {}
-    for number, (cell, quality) in enumerate(qualities.items(), 1):
-        document = store.find("timings", cell)
-        if document is None:
-            tell(f"timing {number} of {len(qualities)}: {cell}")
-            found[cell] = time_cell(laboratory, cell, quality)
-            store.keep("timings", cell, asdict(found[cell]))
+) -> tuple[Mapping[Cell, Timing], Mapping[Cell, str]]:
+    kept = {cell: store.find("timings", cell, lambda document: Timing(**document)) for cell in qualities}
+    found = {cell: timing for cell, timing in kept.items() if timing is not None}
+    failures: dict[Cell, str] = {}
+    for cell in (cell for cell in qualities if cell not in found):
+        tell(f"timing {len(found) + len(failures) + 1} of {len(qualities)}: {cell}")
+        try:
+            found[cell] = time_cell(laboratory, cell, qualities[cell])
+        except Exception as error:  # the network's own code may raise anything
+            failures[cell] = f"timing it failed: {one_line(error)}"
         else:
-            found[cell] = Timing.from_json(document)
-    return found
+            store.keep("timings", cell, asdict(found[cell]))
+    return found, failures

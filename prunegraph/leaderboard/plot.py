@@ -10,6 +10,9 @@ from prunegraph.leaderboard.results import Row, means_over_seeds
 from prunegraph.leaderboard.study import DENSE, RANDOM, SCRATCH
 from prunegraph.optional_packages import import_optional
 
+_COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+"""Matplotlib's colours but grey, which is for controls."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -68,16 +71,28 @@ def _draw(axis: Any, rows: Sequence[Row], cost: Cost) -> None:
         means, half_widths = zip(*(row.final for row in points), strict=True)
         costs = [cost.of(row) for row in points]
         axis.errorbar(costs, means, half_widths, capsize=2, label=name, **_style(name, contestants))
+    _draw_front(axis, rows, cost)
     axis.set_xlabel(cost.label)
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, 1.06 * max(cost.of(row) for row in rows))
     axis.grid(alpha=0.3)
+
+
+def _draw_front(axis: Any, rows: Sequence[Row], cost: Cost) -> None:
+    """The steps above which no network of the study lies: what none beats in both cost and quality."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (cost.of(row), -row.final[0])):
+        if not front or row.final[0] > front[-1].final[0]:
+            front.append(row)
+    costs, means = [cost.of(row) for row in front], [row.final[0] for row in front]
+    axis.step(costs, means, where="post", color="black", linewidth=6, alpha=0.12, label="Pareto front")
 
 
 def _style(name: str, contestants: Sequence[str]) -> dict[str, Any]:
     if name in (RANDOM, SCRATCH):
-        return {"color": "grey", "linestyle": ":", "marker": "x" if name == RANDOM else "+"}
+        return {"color": "grey", "linestyle": ":", "marker": "x" if name == RANDOM else "s", "fillstyle": "none"}
     number = contestants.index(name)
-    return {"color": f"C{number % 10}", "marker": "os^vDPph"[number // 10 % 8], "alpha": 0.85, "linewidth": 1.2}
+    marker = "o^vDPph"[number // len(_COLOURS) % 7]
+    return {"color": _COLOURS[number % len(_COLOURS)], "marker": marker, "alpha": 0.85, "linewidth": 1.2}
 
 
 def _save(figure: Any, file: Path) -> None:

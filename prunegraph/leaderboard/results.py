@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from prunegraph.errors import FileFormatError
 from prunegraph.evaluation.intervals import MeanInterval
 from prunegraph.leaderboard.study import DENSE, Cell
 
@@ -39,22 +38,11 @@ class Quality:
     si_sdri: Mapping[str, MeanInterval]
     plan: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Quality":
-        """Reads what `to_json` gave.
-
-        Raises:
-            FileFormatError: it is something else.
-        """
-        try:
-            si_sdri = {stage: MeanInterval(**mean) for stage, mean in document["si_sdri"].items()}
-            return cls(**{**document, "si_sdri": si_sdri})
-        except (TypeError, KeyError, AttributeError) as error:
-            raise FileFormatError(f"no quality of a cell ({error})") from error
+        """Reads what `dataclasses.asdict` gave."""
+        si_sdri = {stage: MeanInterval(**mean) for stage, mean in document["si_sdri"].items()}
+        return cls(**{**document, "si_sdri": si_sdri})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +50,9 @@ class Timing:
     """How fast a cell's network is, batch 1, and what memory it needs.
 
     Attributes:
-        latency_ms: median processing time.
-        latency_p95_ms: its 95th percentile.
-        speedup: median of the dense network's latency over this one's, measured in turns.
+        latency_ms: median processing time, over turns with the dense network.
+        latency_p95_ms: its 95th percentile in the turn where that was greatest.
+        speedup: median over the turns of the dense network's latency over this one's.
         rtf: processing time per second of audio.
         peak_memory_bytes: weights, and the peak of what torch holds beside them while the network separates.
         threads: of torch on the CPU.
@@ -78,18 +66,6 @@ class Timing:
     peak_memory_bytes: int
     threads: int
     timed_on: str
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Timing":
-        """Reads a timing of plain values.
-
-        Raises:
-            FileFormatError: it is something else.
-        """
-        try:
-            return cls(**document)
-        except TypeError as error:
-            raise FileFormatError(f"no timing of a cell ({error})") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

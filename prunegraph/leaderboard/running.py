@@ -90,7 +90,7 @@ def measure_pickled(pickled: bytes, cell: Cell) -> Outcome:
     try:
         return _attempt(_laboratory(pickled), cell)
     except PrunegraphError as error:  # the study itself cannot be opened here
-        return Outcome(cell=cell, failure=_one_line(error))
+        return Outcome(cell=cell, failure=one_line(error))
 
 
 @lru_cache(maxsize=1)
@@ -104,10 +104,11 @@ def _attempt(laboratory: Laboratory, cell: Cell) -> Outcome:
         with torch_threads(laboratory.study.threads):
             return Outcome(cell=cell, quality=laboratory.measure(cell))
     except Exception as error:
-        return Outcome(cell=cell, failure=_one_line(error))
+        return Outcome(cell=cell, failure=one_line(error))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Kind and message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

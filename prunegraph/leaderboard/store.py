@@ -1,15 +1,16 @@
 """The folder of a study: its conditions and what is finished; a process killed at any moment leaves it whole."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 from uuid import uuid4
 
 from prunegraph.errors import FileFormatError, InputError
 from prunegraph.leaderboard.study import Cell
 
 Kind: TypeAlias = Literal["qualities", "timings"]
+Found = TypeVar("Found")
 FORMAT = "prunegraph.leaderboard/1"
 CONDITIONS = "study.json"
 
@@ -45,14 +46,20 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps({"format": FORMAT, "conditions": {**earlier, **conditions}}, indent=2))
 
-    def find(self, kind: Kind, cell: Cell) -> dict[str, Any] | None:
+    def find(self, kind: Kind, cell: Cell, parse: Callable[[Mapping[str, Any]], Found]) -> Found | None:
         """What was kept of a cell.
 
         Raises:
             FileFormatError: the file is damaged.
         """
         file = self._file(kind, cell)
-        return _read(file)["found"] if file.exists() else None
+        if not file.exists():
+            return None
+        document = _read(file)
+        try:
+            return parse(document["found"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(file, error) from error
 
     def keep(self, kind: Kind, cell: Cell, found: Mapping[str, Any]) -> None:
         """Keeps what was found out about a cell."""
@@ -78,7 +85,11 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FileFormatError(f"{file} is damaged ({error}): delete it, and it will be measured anew") from error
+        raise _damaged(file, error) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FileFormatError(f"{file} is of another version or no file of a study: delete it, or give another folder")
     return document
+
+
+def _damaged(file: Path, error: Exception) -> FileFormatError:
+    return FileFormatError(f"{file} is damaged ({error}): delete it, and it will be measured anew")

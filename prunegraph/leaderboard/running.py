@@ -18,6 +18,8 @@ from prunegraph.leaderboard.results import Quality
 from prunegraph.leaderboard.study import Cell, Study
 from prunegraph.optional_packages import import_optional
 
+_GO_ON = "finished cells are kept: repeat the command"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -52,8 +54,7 @@ def run_in_processes(laboratory: Laboratory, cells: Sequence[Cell], jobs: int) -
                 yield finished.result()
         except BrokenProcessPool as error:
             raise InputError(
-                "a process that measured a cell was killed, perhaps for want of memory; finished cells are kept: "
-                "repeat the command, with fewer jobs"
+                f"a process that measured a cell was killed, perhaps for want of memory; {_GO_ON}, with fewer jobs"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -67,7 +68,7 @@ def run_on_ray(laboratory: Laboratory, cells: Sequence[Cell]) -> Iterator[Outcom
 
     Raises:
         MissingPackageError: Ray is not installed.
-        InputError: the networks cannot be sent to other processes.
+        InputError: the networks cannot be sent to other processes, or the cluster failed.
     """
     ray = import_optional("ray", extra="cluster")
     study = laboratory.study
@@ -80,6 +81,8 @@ def run_on_ray(laboratory: Laboratory, cells: Sequence[Cell]) -> Iterator[Outcom
         while waiting:
             finished, waiting = ray.wait(waiting)
             yield from ray.get(finished)
+    except ray.exceptions.RayError as error:
+        raise InputError(f"the Ray cluster lost a cell ({one_line(error)}); {_GO_ON}") from error
     finally:
         if mine:
             ray.shutdown()

@@ -24,7 +24,7 @@ venv: $(VENV)/installed ## Build the virtual environment from the pinned package
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev,evaluation,zoo]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench,cluster,demo,dev,evaluation,zoo]"
 	touch $@
 
 test: lint types imports unit ## Lint, types, layers, then every test and doctest.

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.compiled_tasnet import compiled_for_training
 from prunegraph.models import AFRCNN, SuDoRMRF, TDANet
@@ -78,3 +79,8 @@ def load_separator(weights: Path) -> nn.Module:
     network = SEPARATORS[settings["separator"]].build(**settings["network"])
     network.load_state_dict(load_file(weights))
     return network.eval()
+
+
+def demo_separator() -> tuple[nn.Module, Tensor]:
+    """The committed Conv-TasNet and an example of its input, for the commands of prunegraph."""
+    return load_separator(Path(__file__).parent / "demo" / "conv_tasnet_8k.safetensors"), torch.zeros(1, 1, SAMPLE_RATE)

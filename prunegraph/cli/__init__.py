@@ -1,5 +1,6 @@
-"""The command line: ``prunegraph inspect | prune | finetune | evaluate | verify | corpus | plugins``."""
+"""The command line: ``prunegraph inspect | prune | finetune | evaluate | verify | bench | corpus | plugins``."""
 
+from prunegraph.cli.bench import bench_command
 from prunegraph.cli.commands import app
 from prunegraph.cli.corpus import corpus_command
 from prunegraph.cli.evaluate import evaluate_command
@@ -7,6 +8,7 @@ from prunegraph.cli.finetune import finetune
 
 app.command()(finetune)
 app.command("evaluate")(evaluate_command)
+app.command("bench")(bench_command)
 app.command("corpus")(corpus_command)
 
 __all__ = ["app"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network
 from prunegraph.cli.mixtures import MixtureRequest, open_mixtures
-from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.network import NetworkRequest, find_device, floating_dtype, open_network, parse_kwargs, parse_shapes
 from prunegraph.cli.shell import Stages, note, output, print_json, working
 from prunegraph.cli.tables import show_evaluation
 from prunegraph.errors import InputError
@@ -119,7 +119,7 @@ def evaluate_command(  # noqa: PLR0913 - one parameter per option
     metrics = ["si_sdr", "sdr", *(["pesq"] if pesq else []), *(["stoi"] if stoi else [])]
     with working():
         _check_writable(csv)
-        model, signal = _opened(request, directory, _device(device))
+        model, signal = _opened(request, directory, find_device(device))
         input_dims: Any = signal.dim()
         mixtures, stages = open_mixtures(asked), Stages()
         with stages.stage("separating"):
@@ -158,15 +158,6 @@ def _opened(request: NetworkRequest, directory: Path | None, device: torch.devic
     if saved is not None and directory is not None:
         model = rebuild(model, saved, directory)
     return model.to(device), signal
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise InputError(f"--device {name} cannot be had: {str(error).partition(chr(10))[0]}") from error
-    return device
 
 
 def _document(network: str, directory: Path | None, found: Evaluation, speed: Speed) -> dict[str, Any]:

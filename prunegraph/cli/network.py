@@ -94,6 +94,20 @@ def floating_dtype(tensors: Mapping[str, torch.Tensor]) -> torch.dtype:
     return _dtype(tensors.values())
 
 
+def find_device(name: str | None) -> torch.device:
+    """The device of that name; by default CUDA where there is one.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise InputError(f"--device {name} cannot be had: {str(error).partition(chr(10))[0]}") from error
+    return device
+
+
 def _shape(text: str) -> tuple[int, ...]:
     try:
         shape = tuple(int(size) for size in text.strip("()[] ").split(","))

@@ -1,0 +1,77 @@
+"""Before any work: which criteria can serve which network, and what the networks and the speech are."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from prunegraph.capture.clone import named_tensors
+from prunegraph.data.corpus import Corpus
+from prunegraph.graph import build_graph
+from prunegraph.importance.gradients import BatchGradients
+from prunegraph.ir.budget import Budget
+from prunegraph.leaderboard.laboratory import Laboratory, Separator
+from prunegraph.masked.program import MaskedNetwork
+from prunegraph.plugin.contracts import CriterionContext, refusals
+from prunegraph.plugin.manager import find_criterion
+from prunegraph.recovery.losses import pit_si_sdr_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What was found out about a study before any work.
+
+    Attributes:
+        conditions: all that decides the result of a cell, by name: the study's, and checksums of weights and speech.
+        refused: network and criterion -> why the criterion cannot serve the network.
+    """
+
+    conditions: Mapping[str, str | int | float]
+    refused: Mapping[tuple[str, str], tuple[str, ...]]
+
+
+def admit(laboratory: Laboratory) -> Admission:
+    """Opens each network once and asks each criterion.
+
+    Raises:
+        PrunegraphError: a network cannot be opened or recorded, or a criterion is not installed.
+    """
+    study = laboratory.study
+    conditions = {**study.conditions(), "speech": _speech_digest(laboratory.corpus)}
+    refused: dict[tuple[str, str], tuple[str, ...]] = {}
+    for entrant in study.entrants:
+        separator = laboratory.open(entrant.name)
+        conditions[f"weights of {entrant.name}"] = _weights_digest(separator)
+        for criterion, reasons in _refusals(laboratory, separator).items():
+            refused[entrant.name, criterion] = reasons
+    return Admission(conditions=conditions, refused=refused)
+
+
+def _refusals(laboratory: Laboratory, separator: Separator) -> Mapping[str, tuple[str, ...]]:
+    """Criterion -> why it cannot serve the network, for those that cannot."""
+    study, data = laboratory.study, [next(laboratory.batches(separator, 0))]
+    graph = build_graph(separator.network, data[0][0])
+    context = CriterionContext(
+        gradients=BatchGradients(graph=graph, data=data, loss=pit_si_sdr_loss),
+        data=data,
+        loss=pit_si_sdr_loss,
+        masked_program=MaskedNetwork(separator.network, graph),
+        budget=Budget(macs=min(study.budgets)),
+    )
+    reasons = {name: refusals(find_criterion(name), graph, context) for name in study.criteria}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def _weights_digest(separator: Separator) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named_tensors(separator.network).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _speech_digest(corpus: Corpus) -> str:
+    """Of names and lengths: quick, and every recording that comes, goes or changes its length tells."""
+    clips = sorted(f"{clip.voice.name}/{clip.name} {clip.samples.size}" for clip in corpus.clips)
+    return hashlib.sha256("\n".join([str(corpus.sample_rate), *clips]).encode()).hexdigest()[:16]

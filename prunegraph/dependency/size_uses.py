@@ -5,6 +5,7 @@ of kept channels `solve` finds the attribute values. `settle` makes sure, before
 will be such values: uses of one attribute are coupled, and what still contradicts is locked.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     """Couples and locks atoms until every choice of kept channels has a solution.
 
     Random choices are tried, enough of them that no contradiction of small widths hides by chance: each is mended by
-    coupling the uses that disagree, index by index, or by locking them where their lengths differ.
+    coupling the uses that disagree, index by index or block by block, or by locking them where that does not help.
     """
     space.uses.extend(_comparisons(space, labels))
     space.uses.extend(_conversions(space))
@@ -194,17 +195,47 @@ class _Choices:
 
 
 def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], components: Atoms) -> None:
-    use, mended = conflict.use, False
-    for other in conflict.fixed_by:
-        if use.atoms is None or other.atoms is None or len(use.atoms) != len(other.atoms):
-            continue
-        if (components[use.atoms] != components[other.atoms]).any():
-            space.unite(use.atoms, other.atoms)
-            mended = True
-    if mended:
+    use = conflict.use
+    mended = [_couple_in_proportion(space, (use, other), components) for other in conflict.fixed_by]
+    if any(mended) or (not mended and _couple_multiples(space, use, components)):
         return
     for involved in (use, *conflict.fixed_by):
         _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
+
+
+def _couple_in_proportion(space: LabelSpace, uses: tuple[SizeUse, SizeUse], components: Atoms) -> bool:
+    """Couples index i of one with block i of the other, so that ``width`` and ``2 * width`` shrink in proportion.
+
+    Returns:
+        Whether that couples anything new.
+    """
+    counted = [use.atoms for use in uses if use.atoms is not None]
+    return len(counted) == 2 and _couple_blocks(space, counted, math.gcd(*map(len, counted)), components)
+
+
+def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> bool:
+    """Couples a dimension that is ``2 * width`` wide in pairs, as many as the one attribute counts."""
+    known = attributes(use.expression)
+    if use.atoms is None or len(known) != 1:
+        return False
+    return _couple_blocks(space, [use.atoms], math.gcd(int(use.size), known[0].value), components)
+
+
+def _couple_blocks(space: LabelSpace, dims: Iterable[Atoms], count: int, components: Atoms) -> bool:
+    """Couples the indices of each of ``count`` blocks of all dimensions together; one block is no choice."""
+    if count < 2:
+        return False
+    blocks = np.concatenate([_blocks(atoms, count, components) for atoms in dims], axis=1)
+    for column in blocks.T[1:]:
+        space.unite(blocks[:, 0], column)
+    return bool((components[blocks] != components[blocks[:, :1]]).any())
+
+
+def _blocks(atoms: Atoms, count: int, components: Atoms) -> Atoms:
+    """The atoms in ``count`` rows: i with i + count where they are coupled so already, else neighbours."""
+    columns = atoms.reshape(-1, count)
+    coupled = (components[columns] == components[columns[0]]).all()
+    return columns.T if coupled else atoms.reshape(count, -1)
 
 
 def _lock(space: LabelSpace, use: SizeUse, all_atoms: Iterable[Atoms | None]) -> None:

@@ -175,6 +175,57 @@ def test_two_groups_in_one_attribute_are_coupled() -> None:
     assert members["a.weight[0]"] == members["b.weight[0]"] == [[c] for c in range(4)]
 
 
+class Multiples(nn.Module):
+    """Two branches whose views say multiples of ``self.width``, or one of them alone."""
+
+    def __init__(self, first: int, second: int, *, together: bool) -> None:
+        super().__init__()
+        self.width, self.first, self.second, self.together = 4, float(first), float(second), together
+        self.a, self.b = nn.Conv1d(1, 4 * first, 1), nn.Conv1d(1, 4 * second, 1)
+        self.c, self.d = nn.Conv1d(4 * first, 1, 1), nn.Conv1d(4 * second, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), self.b(x).view(x.shape[0], int(self.second) * self.width, -1)
+        if self.together:
+            a = a.view(x.shape[0], int(self.first) * self.width, -1)
+        return self.c(a) + self.d(b)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (3, 1), (2, 3)])
+def test_widths_that_are_multiples_of_one_attribute_shrink_in_proportion(first: int, second: int) -> None:
+    """Index i of the attribute stands for a block of neighbours in each of the branches."""
+    (group,) = build_graph(Multiples(first, second, together=True), torch.randn(2, 1, 6)).groups
+    members = {f"{m.tensor}[{m.dim}]": m.indices.tolist() for m in group.members}
+    assert members["a.weight[0]"] == members["c.weight[1]"] == [[i * first + j for j in range(first)] for i in range(4)]
+    assert members["b.weight[0]"] == [[i * second + j for j in range(second)] for i in range(4)]
+
+
+def test_a_multiple_of_an_attribute_loses_whole_multiples() -> None:
+    graph = build_graph(Multiples(1, 2, together=False), torch.randn(2, 1, 6))
+    members = {f"{m.tensor}[{m.dim}]": m.indices.tolist() for group in graph.groups for m in group.members}
+    assert members["b.weight[0]"] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert members["a.weight[0]"] == [[i] for i in range(4)]
+
+
+def test_blocks_are_those_that_are_coupled_already() -> None:
+    """The halves of ``2 * self.width`` features meet: feature i goes with i + width, not with its neighbour."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.width = 4
+            self.a, self.b, self.c = nn.Conv1d(1, 8, 1), nn.Conv1d(1, 4, 1), nn.Conv1d(8, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.a(x).view(x.shape[0], 2 * self.width, -1).chunk(2, dim=1)
+            other = self.b(x).view(x.shape[0], self.width, -1)
+            return self.c(torch.cat([first * second, other], dim=1))
+
+    (group,) = build_graph(Halves(), torch.randn(2, 1, 6)).groups
+    members = {f"{m.tensor}[{m.dim}]": m.indices.tolist() for m in group.members}
+    assert members["a.weight[0]"] == members["c.weight[1]"] == [[i, i + 4] for i in range(4)]
+
+
 def test_unused_parameters_are_named_and_in_no_group() -> None:
     model = Between(torch.relu)
     model.spare = nn.Linear(4, 4)

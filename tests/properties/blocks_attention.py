@@ -157,6 +157,41 @@ class OtherAttention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2)).transpose(1, 2)
 
 
+class Retention(nn.Module):
+    """Attention over time whose values are wider than its keys: multiples of one attribute."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        keys: Literal[1, 2],
+        values: Literal[2, 3],
+        heads: Literal[1, 2],
+        gate: Literal["none", "chunk", "slices"],
+    ) -> None:
+        super().__init__()
+        self.heads, self.width, self.keys, self.values, self.gate = heads, width, keys, values, gate
+        self.q, self.k = (nn.Conv1d(channels, heads * keys * width, 1) for _ in range(2))
+        self.v = nn.Conv1d(channels, heads * values * width, 1)
+        self.gates = nn.Conv1d(channels, 2 * width, 1)
+        self.out_channels = heads * values * width + (0 if gate == "none" else width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, time = x.shape
+        q, k = (layer(x).view(batch, self.heads, self.keys * self.width, time) for layer in (self.q, self.k))
+        v = self.v(x).view(batch, self.heads, self.values * self.width, time)
+        y = (v @ (q.mT @ k).softmax(dim=-1).mT).reshape(batch, -1, time)
+        if self.gate == "none":
+            return y
+        gates = self.gates(x).view(batch, 2 * self.width, time)
+        if self.gate == "chunk":
+            first, second = gates.chunk(2, dim=1)
+        else:
+            first, second = gates[:, : self.width], gates[:, self.width :]
+        return torch.cat([y, first * torch.sigmoid(second)], dim=1)
+
+
 class TorchAttention(nn.Module):
     """nn.MultiheadAttention."""
 
@@ -286,4 +321,4 @@ class Positions(nn.Module):
         return x + torch.sin(rates.unsqueeze(1) * torch.arange(time, dtype=x.dtype, device=x.device))
 
 
-BLOCKS = (WrittenAttention, OtherAttention, TorchAttention, TorchTransformer, Positions)
+BLOCKS = (WrittenAttention, OtherAttention, Retention, TorchAttention, TorchTransformer, Positions)

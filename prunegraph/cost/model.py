@@ -44,10 +44,10 @@ class CostModel:
         memory: Sequence[Allocation],
         channel_of: NDArray[np.int64],
     ) -> None:
-        sizes = _SizeTable(channel_of)
-        self._macs = _Products([term.factors for term in macs], sizes)
-        self._parameters = _Products([term.factors for term in parameters], sizes)
-        self._memory = _Products([(item.bytes_per_element, *item.factors) for item in memory], sizes)
+        sizes = SizeTable(channel_of)
+        self._macs = Products([term.factors for term in macs], sizes)
+        self._parameters = Products([term.factors for term in parameters], sizes)
+        self._memory = Products([(item.bytes_per_element, *item.factors) for item in memory], sizes)
         self._first = np.array([item.first for item in memory], np.int64)
         self._last = np.array([item.last for item in memory], np.int64)
         self._modules = list(dict.fromkeys(term.module for term in (*macs, *parameters)))
@@ -92,7 +92,7 @@ class CostModel:
         return int(change.cumsum().max())
 
 
-class _SizeTable:
+class SizeTable:
     """Numbers the distinct sizes; size 0 is the constant 1, used as padding."""
 
     def __init__(self, channel_of: NDArray[np.int64]) -> None:
@@ -103,6 +103,7 @@ class _SizeTable:
         self._channels: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
 
     def number(self, factor: int | Atoms) -> int:
+        """Number of the size in what `compiled` evaluates."""
         if not isinstance(factor, np.ndarray):
             return self._add(int(factor), int(factor), np.empty(0, np.int64))
         known = self._by_identity.get(id(factor))
@@ -121,6 +122,7 @@ class _SizeTable:
         return self._numbers[key]
 
     def compiled(self) -> "_Sizes":
+        """All sizes as one function of the kept channels."""
         width = int(self._channel_of.max(initial=-1)) + 1
         rows = np.repeat(np.arange(len(self._channels)), [len(channels) for channels in self._channels])
         columns = np.concatenate(self._channels)
@@ -141,10 +143,10 @@ class _Sizes:
         return np.asarray(self._matrix.T @ gradient)
 
 
-class _Products:
+class Products:
     """Many products of sizes, padded to one rectangular table of size numbers."""
 
-    def __init__(self, products: Sequence[Product], sizes: _SizeTable) -> None:
+    def __init__(self, products: Sequence[Product], sizes: SizeTable) -> None:
         numbers = [[sizes.number(factor) for factor in product] for product in products]
         longest = max(map(len, numbers), default=1)
         self._table = np.zeros((len(products), longest), np.int64)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.plan import PruningPlan
+
+BLOCKS = (1, 4, 8, 16, 32)
+"""Numbers of channels that a device may do at once."""
 
 
 class LatencyModel:
@@ -33,12 +37,15 @@ class LatencyModel:
                 "the latency profile was made for another network, or for inputs of another shape; make one for this "
                 "network with prunegraph.profile"
             )
-        self._graph, self._base, self._scale = graph, profile.base, profile.scale
-        self._rates = np.array([(op.fixed, op.per_mac, op.per_byte) for op in profile.ops]).reshape(-1, 3)
+        self._graph, self._profile = graph, profile
+        rates = np.array([(op.fixed, op.per_mac, op.per_byte) for op in profile.ops]).reshape(-1, 3)
+        blocks = np.array([op.block for op in profile.ops])
+        self._rates = {int(block): rates * (blocks == block)[:, None] for block in np.unique(blocks)}
 
     def seconds(self, kept: NDArray[np.bool_]) -> float:
         """Latency when channel i stays where ``kept[i]``, counted over all groups in their order."""
-        return float(self._base + self._scale * (self._work(kept) * self._rates).sum())
+        of_ops = sum((self._work(kept, block=block) * rates).sum() for block, rates in self._rates.items())
+        return float(self._profile.base + self._profile.scale * of_ops)
 
     def of_plan(self, plan: PruningPlan | None = None) -> float:
         """Seconds of one forward pass of the example, dense or under a plan."""
@@ -62,23 +69,67 @@ def fingerprint(graph: DependencyGraph) -> str:
     return hashlib.sha256(json.dumps([calls, groups]).encode()).hexdigest()
 
 
-def fit_rates(work: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rates of one op, none of them negative, with the least relative squared errors.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """What describes measured times best.
+
+    Attributes:
+        blocks: of each op call, see `OpLatency`; shape ``(calls,)``.
+        rates: seconds per call, per MAC and per byte of each op call; shape ``(calls, 3)``.
+        base: seconds of a forward pass that are no op's.
+        scale: of the sum over the ops.
+        predicted: seconds of the whole network at each width.
+    """
+
+    blocks: NDArray[np.int64]
+    rates: NDArray[np.float64]
+    base: float
+    scale: float
+    predicted: NDArray[np.float64]
+
+
+def fit(
+    work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float64], whole: NDArray[np.float64]
+) -> Fit:
+    """Rates of every op, none of them negative, with the least squared relative errors.
+
+    Calls of the same op share a block: the one that leaves the least errors.
 
     Args:
-        work: columns 1, MACs and bytes; shape ``(widths, 3)``.
-        times: seconds, shape ``(widths,)``.
-
-    Returns:
-        Seconds per call, per MAC and per byte; shape ``(3,)``.
+        work: of each op call.
+        kept: the channels that stay, per measured width.
+        calls: seconds of each op call, shape ``(widths, calls)``.
+        whole: seconds of the whole network, shape ``(widths,)``.
     """
-    return _relative_nnls(work, times)
+    done = np.stack([[work(channels, block=block) for channels in kept] for block in BLOCKS])
+    rates = np.stack([fit_rates(of_block, calls) for of_block in done])
+    predicted = np.einsum("bwcf,bcf->bwc", done, rates)
+    best = _best_block(work.ops, ((predicted - calls) ** 2).sum(axis=1))
+    each = np.arange(len(work.ops))
+    sums = predicted[best, :, each].sum(axis=0)
+    base, scale = map(float, _relative_nnls(np.stack([np.ones(len(sums)), sums], axis=1), whole))
+    blocks = np.array(BLOCKS)[best]
+    return Fit(blocks=blocks, rates=rates[best, each], base=base, scale=scale, predicted=base + scale * sums)
 
 
-def fit_whole(sums: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
-    """Base and scale that take sums over ops to times of the whole network, as closely as `fit_rates`."""
-    base, scale = _relative_nnls(np.stack([np.ones(len(sums)), np.array(sums)], axis=1), np.array(times))
-    return float(base), float(scale)
+def _best_block(ops: Sequence[str], errors: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each call the number of its op's best block; errors of shape ``(blocks, calls)``."""
+    best = np.zeros(len(ops), np.int64)
+    for op in set(ops):
+        same = np.array([other == op for other in ops])
+        best[same] = errors[:, same].sum(axis=1).argmin()
+    return best
+
+
+def fit_rates(work: NDArray[np.float64], calls: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds per call, per MAC and per byte; shape ``(calls, 3)``.
+
+    Args:
+        work: columns 1, MACs and bytes; shape ``(widths, calls, 3)``.
+        calls: seconds, shape ``(widths, calls)``.
+    """
+    rates = [_relative_nnls(work[:, call], calls[:, call]) for call in range(calls.shape[1])]
+    return np.array(rates).reshape(-1, 3)
 
 
 def _relative_nnls(columns: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:

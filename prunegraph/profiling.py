@@ -1,7 +1,7 @@
 """`profile`: measures what each op of a network takes on its device, at several widths."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,17 +13,18 @@ from torch import fx, nn
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.tracer import capture
+from prunegraph.cost.work import OpWork
 from prunegraph.errors import InputError, UnsupportedModelError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.ir.latency import LatencyProfile, MeasuredWidth, OpLatency
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import Trace
-from prunegraph.latency import fingerprint, fit_rates, fit_whole, op_work
+from prunegraph.latency import Fit, fingerprint, fit, op_work
 from prunegraph.surgery.slicing import apply
 from prunegraph.timing import Target, seconds_of, synchronise, target_of
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Of the channels in every group, for the networks that are measured."""
+SHARES = (1.0, 0.75, 0.7, 0.45, 0.25)
+"""Of the channels in every group, for the networks that are measured: round widths, and such as fill no block."""
 
 _MINIMUM_ROUNDS = 5
 
@@ -161,9 +162,10 @@ def profile(
 ) -> LatencyProfile:
     """Measures what each op takes on the network's device, so that the latency of any plan can be told.
 
-    Real networks with 100, 75, 50 and 25 % of the channels in every group run in turns, whole and op by op, in
-    evaluation mode without gradients. To the least time of each op a function ``fixed + a * MACs + b * bytes`` is
-    fitted, to the whole networks ``base + scale * sum``.
+    Real networks with 100, 75, 70, 45 and 25 % of the channels in every group run in turns, whole and op by op, in
+    evaluation mode without gradients. To the median time of each op a function ``fixed + a * MACs + b * bytes`` is
+    fitted, to the whole networks' medians ``base + scale * sum``. What slows a whole round down, such as a neighbour's
+    work, is divided out first; still, the table is right for a machine as busy as this one was.
 
     Args:
         model: the network, on the device that counts; it is left untouched.
@@ -189,21 +191,19 @@ def profile(
         stopwatch = DeviceStopwatch(example.tensors[0].device, cuda_graphs=cuda_graphs)
     rehearsals = _rehearsals(model, graph, example_inputs)
     whole, calls = _measured(rehearsals, stopwatch, measure_for)
-    work = [op_work(graph)(graph.kept_channels(rehearsal.plan.kept)) for rehearsal in rehearsals]
-    rates = _rates(work, calls)
-    sums = [float((row * rates).sum()) for row in work]
-    base, scale = fit_whole(sums, [min(times) for times in whole])
-    nodes = [node for node in graph.trace.graph.nodes if node.op == "call_function"]
+    work = op_work(graph)
+    kept = [graph.kept_channels(rehearsal.plan.kept) for rehearsal in rehearsals]
+    found = fit(work, kept, np.median(calls, axis=0), np.median(whole, axis=0))
     return LatencyProfile(
         target=stopwatch.target,
         network=fingerprint(graph),
-        ops=tuple(_op_latency(node, row) for node, row in zip(nodes, rates, strict=True)),
-        base=base,
-        scale=scale,
+        ops=tuple(_op_latencies(work, found)),
+        base=found.base,
+        scale=found.scale,
         seconds=None if sample_rate is None else example.tensors[0].shape[-1] / sample_rate,
         widths=tuple(
-            _measured_width(rehearsal.share, times, base + scale * total)
-            for rehearsal, times, total in zip(rehearsals, whole, sums, strict=True)
+            _measured_width(rehearsal.share, times, predicted)
+            for rehearsal, times, predicted in zip(rehearsals, whole.T, found.predicted, strict=True)
         ),
     )
 
@@ -249,38 +249,30 @@ def _targets(trace: Trace) -> list[tuple[str, str]]:
 
 def _measured(
     rehearsals: Sequence[Rehearsal], stopwatch: Stopwatch, measure_for: float
-) -> tuple[list[list[float]], list[list[Mapping[str, float]]]]:
-    """Times of whole networks and of their calls, round by round, after a round that warms up."""
-    whole: list[list[float]] = [[] for _ in rehearsals]
-    calls: list[list[Mapping[str, float]]] = [[] for _ in rehearsals]
-    spent, rounds = 0.0, -1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of whole networks, shape ``(rounds, widths)``, and of their calls, ``(rounds, widths, calls)``.
+
+    The first round warms up and does not count. What slowed a whole round down is divided out.
+    """
+    rounds: list[list[tuple[float, list[float]]]] = []
+    spent = 0.0
     with torch.inference_mode():
-        while rounds < _MINIMUM_ROUNDS or spent < measure_for:
-            for number, rehearsal in enumerate(rehearsals):
-                forward, nodes = stopwatch.forward(rehearsal), stopwatch.nodes(rehearsal)
-                if rounds >= 0:
-                    whole[number].append(forward)
-                    calls[number].append(nodes)
-                    spent += forward + sum(nodes.values())
-            rounds += 1
-    return whole, calls
+        while len(rounds) <= _MINIMUM_ROUNDS or spent < measure_for:
+            rounds.append([(stopwatch.forward(r), list(stopwatch.nodes(r).values())) for r in rehearsals])
+            spent += sum(forward + sum(calls) for forward, calls in rounds[-1])
+    whole = np.array([[forward for forward, _ in found] for found in rounds[1:]])
+    calls = np.array([[times for _, times in found] for found in rounds[1:]])
+    slowness = whole.sum(axis=1) + calls.sum(axis=(1, 2))
+    slowness /= np.median(slowness)
+    return whole / slowness[:, None], calls / slowness[:, None, None]
 
 
-def _rates(work: Sequence[NDArray[np.float64]], calls: Sequence[Sequence[Mapping[str, float]]]) -> NDArray[np.float64]:
-    """Seconds per call, MAC and byte of each op call; shape ``(calls, 3)``."""
-    least = [{name: min(times[name] for times in rounds) for name in rounds[0]} for rounds in calls]
-    times = np.array([list(by_name.values()) for by_name in least])
-    stacked = np.stack(work)
-    return np.array([fit_rates(stacked[:, i], times[:, i]) for i in range(stacked.shape[1])]).reshape(-1, 3)
+def _op_latencies(work: OpWork, found: Fit) -> Iterator[OpLatency]:
+    fitted = zip(work.nodes, work.ops, found.blocks.tolist(), found.rates.tolist(), strict=True)
+    for node, op, block, (fixed, per_mac, per_byte) in fitted:
+        yield OpLatency(node=node, op=op, block=block, fixed=fixed, per_mac=per_mac, per_byte=per_byte)
 
 
-def _op_latency(node: fx.Node, rates: NDArray[np.float64]) -> OpLatency:
-    fixed, per_mac, per_byte = map(float, rates)
-    return OpLatency(node=node.name, op=str(node.target), fixed=fixed, per_mac=per_mac, per_byte=per_byte)
-
-
-def _measured_width(share: float, times: Sequence[float], predicted: float) -> MeasuredWidth:
-    low, high = np.quantile(times, [0.25, 0.75])
-    return MeasuredWidth(
-        share=share, least=min(times), median=float(np.median(times)), spread=float(high - low), predicted=predicted
-    )
+def _measured_width(share: float, times: NDArray[np.float64], predicted: float) -> MeasuredWidth:
+    low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
+    return MeasuredWidth(share=share, median=median, spread=high - low, predicted=float(predicted))

@@ -133,11 +133,14 @@ class SizeTable:
 class _Sizes:
     def __init__(self, constants: NDArray[np.float64], matrix: csr_matrix) -> None:
         self._constants, self._matrix = constants, matrix
+        self._varies = np.diff(matrix.indptr) > 0
 
-    def __call__(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def __call__(self, kept: NDArray[np.bool_], *, block: int = 1) -> NDArray[np.float64]:
+        """Every size; those that channels make up are rounded up to multiples of ``block``."""
         values = np.zeros(self._matrix.shape[1])
         values[: len(kept)] = kept
-        return np.asarray(self._constants + self._matrix @ values)
+        sizes = np.asarray(self._constants + self._matrix @ values)
+        return sizes if block == 1 else np.where(self._varies, np.ceil(sizes / block) * block, sizes)
 
     def pull_back(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self._matrix.T @ gradient)

@@ -33,6 +33,7 @@ class OpWork:
     ) -> None:
         nodes = [node for node in trace.graph.nodes if node.op == "call_function"]
         self.nodes = tuple(node.name for node in nodes)
+        self.ops = tuple(str(node.target) for node in nodes)
         macs = [(i, product) for i, node in enumerate(nodes) for product in _macs(node, calls)]
         moved = [(i, product) for i, node in enumerate(nodes) for product in _bytes(node, trace, labels)]
         table = SizeTable(channel_of)
@@ -40,9 +41,9 @@ class OpWork:
         self._products = [Products([product for _, product in terms], table) for terms in (macs, moved)]
         self._sizes = table.compiled()
 
-    def __call__(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Columns 1, MACs and bytes for each call; shape ``(calls, 3)``."""
-        sizes = self._sizes(kept)
+    def __call__(self, kept: NDArray[np.bool_], *, block: int = 1) -> NDArray[np.float64]:
+        """Columns 1, MACs and bytes for each call, shape ``(calls, 3)``; channels count in blocks of ``block``."""
+        sizes = self._sizes(kept, block=block)
         ones = np.ones(len(self.nodes))
         pairs = zip(self._owners, self._products, strict=True)
         sums = [np.bincount(owner, products(sizes), len(ones)) for owner, products in pairs]

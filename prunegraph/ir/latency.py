@@ -21,6 +21,8 @@ class OpLatency:
     Attributes:
         node: name of the call in the recorded graph.
         op: what it calls, such as ``aten.conv1d.default``.
+        block: of how many channels the device does all when it does one: MACs and bytes count with widths rounded up
+            to multiples of it.
         fixed: seconds of a call, whatever its size.
         per_mac: seconds per multiply-accumulate operation.
         per_byte: seconds per byte that is read or written.
@@ -28,6 +30,7 @@ class OpLatency:
 
     node: str
     op: str
+    block: int
     fixed: float
     per_mac: float
     per_byte: float
@@ -39,14 +42,12 @@ class MeasuredWidth:
 
     Attributes:
         share: of the channels that stayed.
-        least: seconds of the least disturbed forward pass, to which the prediction is fitted.
         median: seconds of the median forward pass.
         spread: interquartile range of the passes in seconds.
         predicted: seconds by the fitted table.
     """
 
     share: float
-    least: float
     median: float
     spread: float
     predicted: float
@@ -149,6 +150,6 @@ def _from_raw(raw: Mapping[str, Any]) -> LatencyProfile:
         }
     )
     times = [profile.base, profile.scale, *(t for op in profile.ops for t in (op.fixed, op.per_mac, op.per_byte))]
-    if not all(math.isfinite(value) and value >= 0 for value in times):
-        raise ValueError("a time is negative or not finite")
+    if any(op.block < 1 for op in profile.ops) or not all(math.isfinite(value) and value >= 0 for value in times):
+        raise ValueError("a time is negative or not finite, or a block is not positive")
     return profile

@@ -42,6 +42,11 @@ class LatencyModel:
         blocks = np.array([op.block for op in profile.ops])
         self._rates = {int(block): rates * (blocks == block)[:, None] for block in np.unique(blocks)}
 
+    @property
+    def audio_seconds(self) -> float | None:
+        """Duration of the example's audio, where the profile knows it."""
+        return self._profile.seconds
+
     def seconds(self, kept: NDArray[np.bool_]) -> float:
         """Latency when channel i stays where ``kept[i]``, counted over all groups in their order."""
         of_ops = sum((self._work(kept, block=block) * rates).sum() for block, rates in self._rates.items())
@@ -88,9 +93,7 @@ class Fit:
     predicted: NDArray[np.float64]
 
 
-def fit(
-    work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float64], whole: NDArray[np.float64]
-) -> Fit:
+def fit(work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float64], whole: NDArray[np.float64]) -> Fit:
     """Rates of every op, none of them negative, with the least squared relative errors.
 
     Calls of the same op share a block: the one that leaves the least errors.

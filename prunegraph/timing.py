@@ -46,10 +46,14 @@ def device_name(device: torch.device) -> str:
     """Name of the graphics card, or of the processor where the system tells it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    return (_processor() if device.type == "cpu" else "") or device.type
+
+
+def _processor() -> str:
     known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if device.type == "cpu" and known.is_file() else []
+    lines = known.read_text().splitlines() if known.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or device.type
+    return next(names, "") or platform.processor()
 
 
 def synchronise(device: torch.device) -> None:

@@ -157,6 +157,7 @@ class Products:
             row[: len(listed)] = listed
 
     def __call__(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The products, shape ``(products,)``."""
         return np.asarray(sizes[self._table].prod(axis=1))
 
     def gradient(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:

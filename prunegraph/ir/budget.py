@@ -60,8 +60,8 @@ class Budget:
                 object.__setattr__(self, name, (getattr(self, name),))
         if self.has_costs + (self.ratio is not None) + (self.threshold is not None) != 1:
             raise BudgetError(
-                "give a budget as macs=..., params=..., latency_ms=..., rtf=... or several of them, or as ratio=..., or "
-                "as threshold=..."
+                "give a budget as macs=..., params=..., latency_ms=... and/or rtf=..., or as ratio=..., or as "
+                "threshold=..."
             )
         for name, mend in _COSTS.items():
             value = getattr(self, name)

@@ -77,6 +77,11 @@ class LatencyProfile:
     seconds: float | None
     widths: tuple[MeasuredWidth, ...]
 
+    @property
+    def greatest_error(self) -> float:
+        """The greatest relative error of a prediction for a network that the table was made from."""
+        return max(abs(width.predicted / width.median - 1) for width in self.widths)
+
     def require_target(self, target: Target) -> None:
         """Refuses times of another device.
 

@@ -160,8 +160,8 @@ def _cuda_graph(network: nn.Module, example_inputs: Any) -> Callable[..., Any] |
 def _compiled(network: nn.Module, example_inputs: Any) -> Callable[..., Any] | None:
     """None where there is no compiler, or where it fails on this network."""
     args, kwargs = call_arguments(example_inputs)
-    compiled: Callable[..., Any] = torch.compile(network.__call__)
     try:
+        compiled: Callable[..., Any] = torch.compile(network.__call__)
         compiled(*args, **kwargs)
     except Exception:  # compilers fail in many ways, and eager remains
         return None

@@ -1,6 +1,7 @@
 """Budgets of latency are met from below by the table, with the channels of the greatest scores."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,8 +70,6 @@ def test_without_a_table_the_budget_says_to_make_one(graph, budget: Budget) -> N
 
 
 def test_a_real_time_factor_needs_the_sample_rate(graph, timings: LatencyProfile) -> None:
-    from dataclasses import replace
-
     with pytest.raises(BudgetError, match="knows the sample rate"):
         select(graph, score(graph), Budget(rtf=0.1), profile=replace(timings, seconds=None))
 

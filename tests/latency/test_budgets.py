@@ -83,7 +83,7 @@ def test_numbers_out_of_range_are_refused(name: str, value) -> None:
 
 @pytest.mark.parametrize("other", [{"ratio": 0.5}, {"threshold": 0.1}])
 def test_a_latency_does_not_go_with_a_ratio_or_a_threshold(other: dict) -> None:
-    with pytest.raises(BudgetError, match="latency_ms=... and/or rtf=..., or as ratio"):
+    with pytest.raises(BudgetError, match="and/or rtf=.*, or as ratio"):
         Budget(latency_ms=20, **other)
 
 

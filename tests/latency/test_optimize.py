@@ -30,7 +30,7 @@ def test_the_results_are_the_same(make) -> None:
     model, example = make()
     fast = optimize(model, example, measure_for=1e-9)
     assert fast.form == "eager"
-    for inputs in (example, example[:, :, :8].repeat(2, 1, 8)):
+    for inputs in (example, example.repeat(2, 1, 1)):
         torch.testing.assert_close(fast(inputs), model(inputs).detach())
 
 
@@ -92,7 +92,7 @@ def test_one_cuda_graph_computes_the_same_and_other_shapes_run_eagerly(make) -> 
     model, example = model.cuda(), example.cuda()
     fast = deployment.cuda_graph(model, example)
     with torch.inference_mode():
-        for inputs in (example, 2 * example, example[:, :, :8].repeat(2, 1, 8)):
+        for inputs in (example, 2 * example, example.repeat(2, 1, 1)):
             torch.testing.assert_close(fast(inputs), model(inputs), rtol=1e-3, atol=1e-4)
         first = fast(example)
         kept = first.clone()

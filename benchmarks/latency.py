@@ -41,7 +41,7 @@ the dense network's in the same round, times the dense network's median; *rounds
 pairing. *uniform 0.4*: 40 % of every group; *l1*, *random*: half of the MACs by that criterion, all groups together;
 *round 8*: widths rounded to multiples of 8; *random widths*: each group keeps 30 to 100 %.
 
-The machine ran other work beside the measurements, which slowed whole rounds down by up to two times.
+The machine ran several other programs beside the measurements: raw times are several times those of an idle one.
 
 {machine}. Written by `python -m benchmarks.latency`.
 """

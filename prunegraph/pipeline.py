@@ -16,6 +16,7 @@ from prunegraph.ir.budget import Budget
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.latency import LatencyModel
 from prunegraph.masked.program import MaskedNetwork
 from prunegraph.plugin.contracts import Criterion, Progress
 from prunegraph.selection.costs import without_latency
@@ -138,7 +139,15 @@ def prune_in_stages(
         pruned = apply(model, plan)
     with stage("verifying"):
         verification = verify(model, pruned, plan, example_inputs, graph=graph)
-    return PruningResult(model=pruned, plan=plan, report=_report(graph, plan, name, verification))
+    report = replace(_report(graph, plan, name, verification), latency=_latency(graph, plan, profile))
+    return PruningResult(model=pruned, plan=plan, report=report)
+
+
+def _latency(graph: DependencyGraph, plan: PruningPlan, profile: LatencyProfile | None) -> tuple[float, float] | None:
+    if profile is None:
+        return None
+    model = LatencyModel(graph, profile)
+    return model.of_plan(), model.of_plan(plan)
 
 
 def _nothing_to_prune(graph: DependencyGraph) -> str:

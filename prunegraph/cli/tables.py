@@ -50,6 +50,9 @@ def show_pruning(console: Console, report: Report, top: int) -> None:
         ("activation memory", report.dense.activation_bytes, report.pruned.activation_bytes, decimal),
     ):
         table.add_row(name, form(before), form(after), _share(after, before))
+    if report.latency is not None:
+        dense, smaller = report.latency
+        table.add_row("latency by the profile", _ms(dense), _ms(smaller), f"{smaller / dense:.1%}")
     pruned = report.pruned.by_stage()
     for name, stage in report.dense.by_stage().items():
         after = pruned[name].macs if name in pruned else 0

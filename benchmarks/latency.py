@@ -41,7 +41,8 @@ the dense network's in the same round, times the dense network's median; *rounds
 pairing. *uniform 0.4*: 40 % of every group; *l1*, *random*: half of the MACs by that criterion, all groups together;
 *round 8*: widths rounded to multiples of 8; *random widths*: each group keeps 30 to 100 %.
 
-The machine ran several other programs beside the measurements: raw times are several times those of an idle one.
+Times are processor times of the one thread, since the machine was shared: what other programs took is not in them, but
+caches and memory were shared with them all the same.
 
 {machine}. Written by `python -m benchmarks.latency`.
 """
@@ -51,14 +52,17 @@ class Paired(DeviceStopwatch):
     """Times further networks in each round, right after the dense one."""
 
     def __init__(self, networks: list[nn.Module], example: Any) -> None:
-        super().__init__(CPU)
+        super().__init__(CPU, clock=time.thread_time)
         self.networks, self.args = networks, call_arguments(example)[0]
         self.rounds: list[list[float]] = []
 
     def forward(self, rehearsal: Rehearsal) -> float:
         taken = super().forward(rehearsal)
         if rehearsal.share == 1:
-            others = [seconds_of(lambda network=network: network(*self.args), CPU) for network in self.networks]
+            others = [
+                seconds_of(lambda network=network: network(*self.args), CPU, clock=time.thread_time)
+                for network in self.networks
+            ]
             self.rounds.append([taken, *others])
         return taken
 

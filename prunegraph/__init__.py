@@ -4,6 +4,7 @@ The stages, each usable alone: `build_graph`, `score`, `select`, `apply`, `verif
 and `recover` bring quality back, `save` and `load` keep the result.
 """
 
+from prunegraph.deployment import optimize
 from prunegraph.errors import (
     BudgetError,
     CaptureError,
@@ -21,10 +22,13 @@ from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import score
 from prunegraph.io.saving import load, save
 from prunegraph.ir.budget import Budget
+from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.pipeline import PruningResult, prune
 from prunegraph.plugin.hookspecs import hookimpl
+from prunegraph.profiling.rounding import measure_rounding
+from prunegraph.profiling.whole import profile
 from prunegraph.recovery.compensation import compensate
 from prunegraph.recovery.recovering import recover
 from prunegraph.recovery.settings import GradualPruning, RecoverySettings
@@ -44,6 +48,7 @@ __all__ = [
     "FileFormatError",
     "GradualPruning",
     "InputError",
+    "LatencyProfile",
     "MaskedProgram",
     "PlanError",
     "PluginError",
@@ -60,6 +65,9 @@ __all__ = [
     "compensate",
     "hookimpl",
     "load",
+    "measure_rounding",
+    "optimize",
+    "profile",
     "prune",
     "recover",
     "save",

@@ -13,10 +13,13 @@ from prunegraph.errors import BudgetError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import as_criterion, score
 from prunegraph.ir.budget import Budget
+from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.latency import LatencyModel
 from prunegraph.masked.program import MaskedNetwork
 from prunegraph.plugin.contracts import Criterion, Progress
+from prunegraph.selection.costs import without_latency
 from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
@@ -40,7 +43,7 @@ class PruningResult:
     optimizer: torch.optim.Optimizer | None = None
 
 
-def prune(
+def prune(  # noqa: PLR0913 - the options of all stages
     model: nn.Module,
     example_inputs: Any,
     *,
@@ -52,6 +55,7 @@ def prune(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    profile: LatencyProfile | None = None,
 ) -> PruningResult:
     """Removes the channels that the network can do without, and proves that the rest is what was chosen.
 
@@ -68,6 +72,7 @@ def prune(
         progress: told of the state of a scoring that takes long: number of the step, of all steps, named figures.
         checkpoint: file from which an interrupted scoring goes on, and to which it writes.
         optimizer: an optimizer of the network's parameters, whose state is carried over to the smaller network.
+        profile: what the network's ops take on the device that counts, for budgets of latency.
 
     Raises:
         PrunegraphError: the stage that failed raises its own kind; nothing is changed then.
@@ -77,7 +82,7 @@ def prune(
     scoring = Scoring(
         criterion=as_criterion(criterion), data=data, loss=loss, seed=seed, progress=progress, checkpoint=checkpoint
     )
-    result = prune_in_stages(model, example_inputs, budget, scoring, stage=nullcontext)
+    result = prune_in_stages(model, example_inputs, budget, scoring, stage=nullcontext, profile=profile)
     if optimizer is None:
         return result
     return replace(result, optimizer=slice_optimizer(optimizer, model, result.model, result.plan))
@@ -116,6 +121,7 @@ def prune_in_stages(
     scoring: Scoring,
     *,
     stage: Callable[[str], AbstractContextManager[Any]],
+    profile: LatencyProfile | None = None,
 ) -> PruningResult:
     """`prune` for callers that show progress: each stage runs within ``stage(what it does)``."""
     if not isinstance(budget, Budget):
@@ -126,14 +132,22 @@ def prune_in_stages(
     if not graph.groups:
         raise BudgetError(_nothing_to_prune(graph))
     with stage(f"scoring by {name}"):
-        scores = scoring(graph, model, budget)
+        scores = scoring(graph, model, without_latency(graph, budget, profile))
     with stage("selecting channels"):
-        plan = select(graph, scores, budget)
+        plan = select(graph, scores, budget, profile=profile)
     with stage("surgery"):
         pruned = apply(model, plan)
     with stage("verifying"):
         verification = verify(model, pruned, plan, example_inputs, graph=graph)
-    return PruningResult(model=pruned, plan=plan, report=_report(graph, plan, name, verification))
+    report = replace(_report(graph, plan, name, verification), latency=_latency(graph, plan, profile))
+    return PruningResult(model=pruned, plan=plan, report=report)
+
+
+def _latency(graph: DependencyGraph, plan: PruningPlan, profile: LatencyProfile | None) -> tuple[float, float] | None:
+    if profile is None:
+        return None
+    model = LatencyModel(graph, profile)
+    return model.of_plan(), model.of_plan(plan)
 
 
 def _nothing_to_prune(graph: DependencyGraph) -> str:

@@ -19,6 +19,7 @@ from prunegraph.io.checking import verify_saved
 from prunegraph.io.saved_network import read
 from prunegraph.io.saving import save
 from prunegraph.ir.budget import Budget
+from prunegraph.ir.latency import LatencyProfile
 from prunegraph.pipeline import Scoring, prune_in_stages
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
 from prunegraph.recovery.losses import pit_si_sdr_loss
@@ -108,6 +109,17 @@ def prune(  # noqa: PLR0913 - one parameter per option
         float | None,
         typer.Option(help="Parameters that may stay: a share (0.5), or a number.", rich_help_panel="Budget"),
     ] = None,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds that a forward pass may take, by --profile.", rich_help_panel="Budget"),
+    ] = None,
+    rtf: Annotated[
+        float | None,
+        typer.Option(help="Real-time factor that may stay, by --profile.", rich_help_panel="Budget"),
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="What prunegraph profile wrote, on the target.", rich_help_panel="Budget")
+    ] = None,
     ratio: Annotated[
         float | None,
         typer.Option(help="Share of channels to remove from every group, instead.", rich_help_panel="Budget"),
@@ -162,13 +174,15 @@ def prune(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Remove the channels that a network can do without, prove the result, and save it."""
     request = _request(network, checkpoint, kwargs, input_shape, seed)
-    if macs is params is ratio is None:
-        raise typer.BadParameter("give --macs, --params or both, or --ratio", param_hint="the budget")
+    if macs is params is latency_ms is rtf is ratio is None:
+        raise typer.BadParameter("give --macs, --params, --latency-ms or --rtf, or --ratio", param_hint="the budget")
     pins = _pins(pin or [])
     with working():
         budget = Budget(
             macs=macs,
             params=params,
+            latency_ms=latency_ms,
+            rtf=rtf,
             ratio=ratio,
             round_to=round_to,
             min_width=min_width,
@@ -178,6 +192,7 @@ def prune(  # noqa: PLR0913 - one parameter per option
         )
         chosen = find_criterion(criterion or ("sepprune" if speakers else "l1"))
         _check_free(destination, force)
+        timings = None if profile is None else LatencyProfile.load(profile)
         model, example = open_network(request)
         data = None
         if speakers is not None:
@@ -186,7 +201,7 @@ def prune(  # noqa: PLR0913 - one parameter per option
         loss = None if data is None else pit_si_sdr_loss
         stages = Stages()
         scoring = Scoring(criterion=chosen, data=data, loss=loss, seed=seed, progress=stages.progress, checkpoint=state)
-        result = prune_in_stages(model, example, budget, scoring, stage=stages.stage)
+        result = prune_in_stages(model, example, budget, scoring, stage=stages.stage, profile=timings)
         saved_to = None if destination is None else str(save(result, destination))
     if as_json:
         print_json(documents.pruning(network, result, saved_to))

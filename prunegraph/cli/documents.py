@@ -59,6 +59,7 @@ def pruning(network: str, result: PruningResult, saved_to: str | None) -> dict[s
         **_head(network),
         "criterion": report.criterion,
         "cost": {"dense": cost(report.dense), "pruned": cost(report.pruned)},
+        "latency": None if report.latency is None else dict(zip(("dense", "pruned"), report.latency, strict=True)),
         "widths": {name: {"dense": dense, "pruned": pruned} for name, (dense, pruned) in report.widths.items()},
         "coverage": report.coverage,
         "locked": [_locked(group) for group in report.locked],

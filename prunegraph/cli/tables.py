@@ -16,9 +16,11 @@ from prunegraph.evaluation.speed import Speed
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.channels import LockedGroup
 from prunegraph.ir.cost import Cost, ModuleCost
+from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.trace import Site
 from prunegraph.plugin.contracts import Criterion
+from prunegraph.profiling.rounding import RoundingTable
 
 
 def show_inspection(console: Console, network: str, graph: DependencyGraph, top: int) -> None:
@@ -48,6 +50,9 @@ def show_pruning(console: Console, report: Report, top: int) -> None:
         ("activation memory", report.dense.activation_bytes, report.pruned.activation_bytes, decimal),
     ):
         table.add_row(name, form(before), form(after), _share(after, before))
+    if report.latency is not None:
+        dense, smaller = report.latency
+        table.add_row("latency by the profile", _ms(dense), _ms(smaller), f"{smaller / dense:.1%}")
     pruned = report.pruned.by_stage()
     for name, stage in report.dense.by_stage().items():
         after = pruned[name].macs if name in pruned else 0
@@ -93,6 +98,26 @@ def show_evaluation(console: Console, found: Evaluation, speed: Speed) -> None:
         f"{1000 * speed.latency_p95:.3g} ms) for {speed.seconds:.3g} s of audio on {speed.device}, "
         f"{speed.threads} thread{'s' if speed.threads > 1 else ''}"
     )
+
+
+def show_profile(console: Console, found: LatencyProfile) -> None:
+    """What was measured of the whole network, and how well the table describes it."""
+    rows = _table(f"Latency on {found.target}", "channels", "measured", "interquartile range", "predicted", "error")
+    for width in found.widths:
+        error = width.predicted / width.median - 1
+        rows.add_row(f"{width.share:.0%}", _ms(width.median), _ms(width.spread), _ms(width.predicted), f"{error:+.1%}")
+    _finish(console, rows, caption="each group with the same share of its channels; these networks made the table")
+
+
+def show_rounding(console: Console, found: RoundingTable) -> None:
+    """Time per channel at widths that are multiples of more and more."""
+    rows = _table(f"Rounding: {found.op} of {found.module}", "multiple of", "channels", "time", "per channel")
+    for width in found.widths:
+        style = "bold" if width is found.best else ""
+        rows.add_row(
+            Text(str(width.round_to), style), str(width.width), _ms(width.seconds), f"{1e6 * width.per_channel:.3g} us"
+        )
+    _finish(console, rows, caption="what prune --round-to is worth here; nothing is rounded unless you ask for it")
 
 
 def _show_costs(console: Console, cost: Cost, top: int) -> None:
@@ -195,3 +220,7 @@ def _si(number: int) -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"

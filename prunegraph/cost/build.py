@@ -50,10 +50,10 @@ def _allocations(trace: Trace, labels: Mapping[str, Any]) -> Iterator[Allocation
     for node, step in order.items():
         if node.op != "call_function" or owner[node] is not node:
             continue
-        for spec, atoms in _outputs(trace.values.get(node.name), labels.get(node.name)):
+        for itemsize, factors in output_sizes(trace.values.get(node.name), labels.get(node.name)):
             yield Allocation(
-                factors=_sizes(spec.shape, atoms),
-                bytes_per_element=spec.dtype.itemsize,
+                factors=factors,
+                bytes_per_element=itemsize,
                 first=step,
                 last=last[node],
             )
@@ -65,13 +65,14 @@ def _shares_memory(node: fx.Node) -> bool:
     return any(result.alias_info is not None for result in node.target._schema.returns)
 
 
-def _outputs(value: Any, labels: Any) -> Iterator[tuple[ValueSpec, Any]]:
+def output_sizes(value: Any, labels: Any) -> Iterator[tuple[int, Product]]:
+    """Bytes per element and sizes of each tensor that an op gives out."""
     if isinstance(value, ValueSpec):
-        yield value, labels
+        yield value.dtype.itemsize, _sizes(value.shape, labels)
     elif isinstance(value, tuple):
         for position, item in enumerate(value):
             inner = labels[position] if isinstance(labels, tuple) and position < len(labels) else None
-            yield from _outputs(item, inner)
+            yield from output_sizes(item, inner)
 
 
 def _sizes(shape: tuple[int, ...], labels: Any) -> Product:

@@ -44,10 +44,10 @@ class CostModel:
         memory: Sequence[Allocation],
         channel_of: NDArray[np.int64],
     ) -> None:
-        sizes = _SizeTable(channel_of)
-        self._macs = _Products([term.factors for term in macs], sizes)
-        self._parameters = _Products([term.factors for term in parameters], sizes)
-        self._memory = _Products([(item.bytes_per_element, *item.factors) for item in memory], sizes)
+        sizes = SizeTable(channel_of)
+        self._macs = Products([term.factors for term in macs], sizes)
+        self._parameters = Products([term.factors for term in parameters], sizes)
+        self._memory = Products([(item.bytes_per_element, *item.factors) for item in memory], sizes)
         self._first = np.array([item.first for item in memory], np.int64)
         self._last = np.array([item.last for item in memory], np.int64)
         self._modules = list(dict.fromkeys(term.module for term in (*macs, *parameters)))
@@ -87,7 +87,7 @@ class CostModel:
         return int(change.cumsum().max())
 
 
-class _SizeTable:
+class SizeTable:
     """Numbers the distinct sizes; size 0 is the constant 1, used as padding."""
 
     def __init__(self, channel_of: NDArray[np.int64]) -> None:
@@ -98,6 +98,7 @@ class _SizeTable:
         self._channels: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
 
     def number(self, factor: int | Atoms) -> int:
+        """Number of the size in what `compiled` evaluates."""
         if not isinstance(factor, np.ndarray):
             return self._add(int(factor), int(factor), np.empty(0, np.int64))
         known = self._by_identity.get(id(factor))
@@ -116,6 +117,7 @@ class _SizeTable:
         return self._numbers[key]
 
     def compiled(self) -> "_Sizes":
+        """All sizes as one function of the kept channels."""
         width = int(self._channel_of.max(initial=-1)) + 1
         rows = np.repeat(np.arange(len(self._channels)), [len(channels) for channels in self._channels])
         columns = np.concatenate(self._channels)
@@ -126,17 +128,20 @@ class _SizeTable:
 class _Sizes:
     def __init__(self, constants: NDArray[np.float64], matrix: csr_matrix) -> None:
         self._constants, self._matrix = constants, matrix
+        self._varies = np.diff(matrix.indptr) > 0
 
-    def __call__(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def __call__(self, kept: NDArray[np.bool_], *, block: int = 1) -> NDArray[np.float64]:
+        """Every size; those that channels make up are rounded up to multiples of ``block``."""
         values = np.zeros(self._matrix.shape[1])
         values[: len(kept)] = kept
-        return np.asarray(self._constants + self._matrix @ values)
+        sizes = np.asarray(self._constants + self._matrix @ values)
+        return sizes if block == 1 else np.where(self._varies, np.ceil(sizes / block) * block, sizes)
 
 
-class _Products:
+class Products:
     """Many products of sizes, padded to one rectangular table of size numbers."""
 
-    def __init__(self, products: Sequence[Product], sizes: _SizeTable) -> None:
+    def __init__(self, products: Sequence[Product], sizes: SizeTable) -> None:
         numbers = [[sizes.number(factor) for factor in product] for product in products]
         longest = max(map(len, numbers), default=1)
         self._table = np.zeros((len(products), longest), np.int64)
@@ -144,4 +149,5 @@ class _Products:
             row[: len(listed)] = listed
 
     def __call__(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The products, shape ``(products,)``."""
         return np.asarray(sizes[self._table].prod(axis=1))

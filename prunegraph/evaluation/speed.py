@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from prunegraph.errors import InputError
 from prunegraph.evaluation.separation import evaluating
+from prunegraph.timing import interleaved, target_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Speed:
         seconds: duration of the signal.
         latency: median processing time in seconds: how long after the last sample the estimates are there.
         latency_p95: its 95th percentile.
-        runs: number of measurements; one of a very fast network is the mean over several calls.
+        runs: number of measurements.
         device: on which the network ran, by name.
         threads: of torch on the CPU.
     """
@@ -46,13 +46,13 @@ def measure_speed(
     measure_for: float = 2.0,
     input_dims: Literal[2, 3] = 3,
 ) -> Speed:
-    """Times the network, warm and in evaluation mode, with torch's benchmark timer (which waits for GPUs).
+    """Times the network, warm and in evaluation mode, without gradients; waits for GPUs.
 
     Args:
         network: takes ``(1, 1, time)``; its training flags are left as they were.
         sample_rate: in Hz.
         seconds: duration of the signal.
-        measure_for: how long to measure in seconds, after a warm-up; there is at least one run.
+        measure_for: how long to measure in seconds, after a warm-up; there are at least three runs.
         input_dims: 2 for a network that takes ``(1, time)``.
 
     Raises:
@@ -63,19 +63,15 @@ def measure_speed(
         raise InputError(f"Durations must be positive, got {seconds=} at {sample_rate} Hz and {measure_for=}.")
     weight = next(network.parameters(), torch.empty(0))
     signal = torch.randn((1,) * (input_dims - 1) + (samples,), generator=torch.Generator().manual_seed(0))
-    names = {"network": network, "signal": signal.to(weight)}
-    timer = Timer("network(signal)", globals=names, num_threads=torch.get_num_threads())
-    with evaluating(network), torch.inference_mode():
-        times = timer.blocked_autorange(min_run_time=measure_for).times
+    signal = signal.to(weight)
+    with evaluating(network):
+        (times,) = interleaved([lambda: network(signal)], weight.device, measure_for=measure_for)
+    target = target_of(weight.device)
     return Speed(
         seconds=samples / sample_rate,
         latency=float(np.median(times)),
         latency_p95=float(np.quantile(times, 0.95)),
         runs=len(times),
-        device=_name(weight.device),
-        threads=torch.get_num_threads(),
+        device=target.device,
+        threads=target.threads,
     )
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -7,6 +7,13 @@ from numbers import Integral, Real
 
 from prunegraph.errors import BudgetError
 
+_COSTS = {
+    "macs": "the share that may stay, such as 0.5",
+    "params": "the share that may stay, such as 0.5",
+    "latency_ms": "milliseconds, such as 20",
+    "rtf": "seconds per second of audio, such as 0.1",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -17,6 +24,9 @@ class Budget:
     Attributes:
         macs: multiply-accumulate operations that may stay: 0.5 is half of the dense network's.
         params: parameter elements that may stay; may be combined with ``macs``.
+        latency_ms: milliseconds that a forward pass of the example may take, by a `LatencyProfile` of the device;
+            always absolute; may be combined with the other costs.
+        rtf: real-time factor, seconds per second of audio, that may stay, by a profile that knows the sample rate.
         ratio: share of the channels to remove from every group alike, instead of a cost: 0.3 removes 30 %.
         threshold: every channel with at least this score stays, instead of a cost; the scores decide how much that is.
         round_to: widths become multiples of this where they shrink; 8 or 16 suit tensor cores.
@@ -34,6 +44,8 @@ class Budget:
 
     macs: float | None = None
     params: float | None = None
+    latency_ms: float | None = None
+    rtf: float | None = None
     ratio: float | None = None
     threshold: float | None = None
     round_to: int = 1
@@ -46,13 +58,15 @@ class Budget:
         for name in ("include", "exclude"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, (getattr(self, name),))
-        costs = self.macs is not None or self.params is not None
-        if costs + (self.ratio is not None) + (self.threshold is not None) != 1:
-            raise BudgetError("give a budget as macs=... and/or params=..., or as ratio=..., or as threshold=...")
-        for name in ("macs", "params"):
+        if self.has_costs + (self.ratio is not None) + (self.threshold is not None) != 1:
+            raise BudgetError(
+                "give a budget as macs=..., params=..., latency_ms=... and/or rtf=..., or as ratio=..., or as "
+                "threshold=..."
+            )
+        for name, mend in _COSTS.items():
             value = getattr(self, name)
             if value is not None and not (isinstance(value, Real) and 0 < float(value) < float("inf")):
-                raise BudgetError(f"{name}={value!r} is out of range: give the share that may stay, such as 0.5")
+                raise BudgetError(f"{name}={value!r} is out of range: give {mend}")
         if self.ratio is not None and not (isinstance(self.ratio, Real) and 0 <= self.ratio < 1):
             raise BudgetError(
                 f"ratio={self.ratio!r} is out of range: give the share of channels to remove, 0 to below 1"
@@ -66,11 +80,21 @@ class Budget:
             raise BudgetError(f"pin={self.pin!r} must be a dict of patterns and widths of at least 1")
 
     @property
+    def has_costs(self) -> bool:
+        """Whether the budget limits costs, which are met from below."""
+        return any(getattr(self, name) is not None for name in _COSTS)
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether only a latency profile can tell what the budget allows."""
+        return self.latency_ms is not None or self.rtf is not None
+
+    @property
     def allows_everything(self) -> bool:
         """Whether all may stay, by shares of 1, a ratio of 0, or a threshold."""
         if self.ratio is not None:
             return self.ratio == 0
-        return self.threshold is not None or {self.macs, self.params} <= {None, 1}
+        return self.threshold is not None or (not self.needs_profile and {self.macs, self.params} <= {None, 1})
 
 
 def _is_count(value: object) -> bool:

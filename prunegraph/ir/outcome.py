@@ -48,6 +48,7 @@ class Report:
         without_rule: ops that prunegraph has no rule for -> number of calls.
         unused: parameters and buffers that the forward pass never reads.
         verification: the checks made on the result.
+        latency: predicted seconds before and after; None where no latency profile was given.
     """
 
     criterion: str
@@ -59,6 +60,7 @@ class Report:
     without_rule: dict[str, int]
     unused: frozenset[str]
     verification: VerificationReport
+    latency: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """What changed, what could not, and what was proved, in a few lines."""
@@ -68,12 +70,17 @@ class Report:
             _change("MACs", self.dense.macs, self.pruned.macs),
             _change("parameters", self.dense.parameters, self.pruned.parameters),
             _change("activation bytes", self.dense.activation_bytes, self.pruned.activation_bytes),
+            *(f"latency by the profile: {1000 * t:.3g} -> {1000 * u:.3g} ms ({u / t:.1%})" for t, u in self._latencies),
             f"{self.coverage:.1%} of the parameters lie in prunable groups",
             *(f"locked: {group.name}, {group.width} channels: {group.locks[0]}" for group in self.locked),
             *(f"no rule for {op}, called {calls} times" for op, calls in self.without_rule.items()),
             *(f"checked: {check.name}: {check.detail}" for check in self.verification.checks),
         ]
         return "\n".join(lines)
+
+    @property
+    def _latencies(self) -> tuple[tuple[float, float], ...]:
+        return () if self.latency is None else (self.latency,)
 
 
 def _change(name: str, before: int, after: int) -> str:

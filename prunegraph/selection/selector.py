@@ -14,14 +14,23 @@ from prunegraph.errors import BudgetError, InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup
+from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.latency import LatencyModel
 from prunegraph.plugin.contracts import GraphView, NetworkScores
+from prunegraph.selection.costs import Costs, shown
 
 _EXACT = 1e-9
 _USED_UP = 0.99
 
 
-def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: Budget) -> PruningPlan:
+def select(
+    graph: DependencyGraph,
+    scores: Mapping[str, torch.Tensor],
+    budget: Budget,
+    *,
+    profile: LatencyProfile | None = None,
+) -> PruningPlan:
     """Keeps the channels with the greatest scores that the budget has room for.
 
     Scores are divided by their group's mean absolute score, so that groups of different scale compare, unless they are
@@ -32,22 +41,27 @@ def select(graph: DependencyGraph, scores: Mapping[str, torch.Tensor], budget: B
         graph: the network's dependency graph.
         scores: group name -> scores of shape ``(width,)``.
         budget: what may stay.
+        profile: what the network's ops take on the device, for budgets of latency.
 
     Raises:
-        BudgetError: the budget cannot be met, which gives the reachable range; or it would prune nothing.
-        InputError: a name pattern matches no group, or the scores are not those of the graph's groups.
+        BudgetError: the budget cannot be met, which gives the reachable range; or it would prune nothing; or it is one
+            of latency and there is no profile.
+        InputError: a name pattern matches no group, or the scores or the profile are not those of this graph.
     """
     if not isinstance(budget, Budget):
         raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
-    selection = _Selection(graph, _values(graph, scores), _terms(graph, budget))
+    latency = None if profile is None else LatencyModel(graph, profile)
+    selection = _Selection(graph, _values(graph, scores), _terms(graph, budget, latency))
     widths = selection.filled(selection.coarse())
     while least := _least_in_order(graph, selection, widths):
-        selection = _Selection(graph, selection.scores, _terms(graph, budget, least))
+        selection = _Selection(graph, selection.scores, _terms(graph, budget, latency, least))
         widths = selection.filled(selection.coarse())
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
+        takes = "" if latency is None else f", takes {1000 * latency.of_plan():.3g} ms by the profile,"
         raise BudgetError(
-            f"nothing would be pruned: the network has {graph.cost().macs:,} MACs and {graph.cost().parameters:,} "
-            f"parameters in {len(widths)} groups of up to {max(widths)} channels; give a smaller budget"
+            f"nothing would be pruned: the network{takes} has {graph.cost().macs:,} MACs and "
+            f"{graph.cost().parameters:,} parameters in {len(widths)} groups of up to {max(widths)} channels; give a "
+            "smaller budget"
         )
     return graph.plan(selection.kept(without_turned_branch(graph, selection, widths)))
 
@@ -114,12 +128,14 @@ class _Terms:
     Attributes:
         budget: as the user gave it.
         ranges: widths that each group may take.
-        limits: MACs and parameters that may stay.
+        costs: what counts, as functions of the channels that stay.
+        limits: how much of each may stay.
     """
 
     budget: Budget
     ranges: Sequence[_Range]
-    limits: tuple[float, float]
+    costs: Costs
+    limits: tuple[float, ...]
 
 
 class _Selection:
@@ -127,7 +143,7 @@ class _Selection:
 
     def __init__(self, graph: GraphView, scores: Sequence[NDArray[np.float64]], terms: _Terms) -> None:
         self.graph, self.scores, self.budget = graph, scores, terms.budget
-        self.ranges, self.limits = terms.ranges, terms.limits
+        self.ranges, self.costs, self.limits = terms.ranges, terms.costs, terms.limits
         self.ranking = [np.argsort(-score, kind="stable") for score in scores]
         self.ranks = [np.argsort(ranking) for ranking in self.ranking]
 
@@ -187,7 +203,7 @@ class _Selection:
 
     def filled(self, widths: list[int]) -> list[int]:
         """Gives channels back until the costs are used up to 1 %, or none fits any more."""
-        if self.budget.macs is None and self.budget.params is None:
+        if not self.budget.has_costs:
             return widths
         wider = self._one_more_each(widths)
         while wider != widths and self._fits(wider, share=_USED_UP):
@@ -203,8 +219,7 @@ class _Selection:
         return widths
 
     def _fits(self, widths: Sequence[int], share: float = 1.0) -> bool:
-        macs, parameters = self.limits
-        return _fits(self.graph.macs_and_parameters(self.stays(widths)), (share * macs, share * parameters))
+        return _fits(self.costs(self.stays(widths)), [share * limit for limit in self.limits])
 
     def _by_best_removed(self, widths: Sequence[int]) -> list[int]:
         """Numbers of the groups that lost channels, the one that lost the best channel first."""
@@ -240,34 +255,33 @@ def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths:
     return widths
 
 
-def _terms(graph: GraphView, budget: Budget, at_least: Mapping[int, int] = MappingProxyType({})) -> _Terms:
+def _terms(
+    graph: GraphView,
+    budget: Budget,
+    latency: LatencyModel | None = None,
+    at_least: Mapping[int, int] = MappingProxyType({}),
+) -> _Terms:
+    costs = Costs(graph, budget, latency)
     ranges = [
         replace(r, least=max(r.least, at_least.get(number, 0)))
         for number, r in enumerate(_ranges(graph.groups, budget))
     ]
-    most, least = (_costs(graph, [getattr(r, end) for r in ranges]) for end in ("most", "least"))
-    limits = _limits(budget, _costs(graph, [group.width for group in graph.groups]))
-    for name, cost, limit, whole in zip(("macs", "params"), least, limits, most, strict=True):
+    most, least = (costs(_first_channels(graph, [getattr(r, end) for r in ranges])) for end in ("most", "least"))
+    limits = costs.limits(_first_channels(graph, [group.width for group in graph.groups]))
+    for name, cost, limit, whole in zip(costs.names, least, limits, most, strict=True):
         if not _fits((cost,), (limit,)):
             raise BudgetError(
-                f"{name}={getattr(budget, name)} cannot be met: this network can go from {whole:,.0f} down to "
-                f"{cost:,.0f} {name} ({cost / whole:.1%}); {graph.coverage:.0%} of its parameters lie in prunable "
+                f"{name}={getattr(budget, name)} cannot be met: this network can go from {shown(name, whole)} down to "
+                f"{shown(name, cost)} ({cost / whole:.1%}); {graph.coverage:.0%} of its parameters lie in prunable "
                 "groups, see graph.locked for the rest"
             )
-    return _Terms(budget=budget, ranges=ranges, limits=limits)
+    return _Terms(budget=budget, ranges=ranges, costs=costs, limits=limits)
 
 
-def _limits(budget: Budget, dense: tuple[float, float]) -> tuple[float, float]:
-    return tuple(  # type: ignore[return-value]
-        float("inf") if value is None else value * cost if value <= 1 else float(value)
-        for value, cost in zip((budget.macs, budget.params), dense, strict=True)
-    )
-
-
-def _costs(graph: GraphView, widths: Sequence[int]) -> tuple[float, float]:
-    """MACs and parameters when each group keeps that many channels, whichever they are."""
+def _first_channels(graph: GraphView, widths: Sequence[int]) -> NDArray[np.bool_]:
+    """Which channels stay when each group keeps that many; for the costs it does not matter which they are."""
     flags = [np.arange(group.width) < width for group, width in zip(graph.groups, widths, strict=True)]
-    return graph.macs_and_parameters(np.concatenate([np.empty(0, bool), *flags]))
+    return np.concatenate([np.empty(0, bool), *flags])
 
 
 def _fits(costs: Sequence[float], limits: Sequence[float]) -> bool:

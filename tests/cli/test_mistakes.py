@@ -52,7 +52,7 @@ def test_a_mistake_about_the_network(run, arguments: list[str], message: str) ->
         (["--ratio", 1], "ratio=1.0 is out of range"),
         (
             ["--macs", 0.5, "--ratio", 0.5],
-            "a budget as macs=... and/or params=..., or as ratio=...",
+            "a budget as macs=..., params=..., latency_ms=... and/or rtf=..., or as ratio=...",
         ),
         (["--macs", 0.5, "--round-to", 0], "round_to=0 must be"),
         (["--macs", 0.5, "--include", "nothing.*"], "the pattern 'nothing.*' matches no channel group"),

@@ -1,0 +1,186 @@
+"""`optimize`: makes a network as fast as its device allows, without changing what it computes."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from prunegraph.capture.example import Nested, call_arguments, normalise_example
+from prunegraph.errors import InputError, UnsupportedModelError
+from prunegraph.timing import interleaved, synchronise
+
+_WARM_UP_RUNS = 3
+
+
+class OptimizedNetwork(nn.Module):
+    """A network in the form that was found to be the fastest on its device; for inference only.
+
+    Args:
+        network: the network in evaluation mode.
+        form: the form in use: ``eager``, ``compiled`` or ``cuda graph``.
+        call: the network in this form.
+        milliseconds: median time of each form that was tried.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, form: str, call: Callable[..., Any], milliseconds: dict[str, float]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.form, self.milliseconds = form, milliseconds
+        self._call = call
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's output, without gradients."""
+        with torch.inference_mode():
+            return self._call(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Evaluation mode only.
+
+        Raises:
+            InputError: training mode is asked for.
+        """
+        if mode:
+            raise InputError("an optimised network is for inference; train the network that it was made from")
+        return super().train(False)
+
+
+class CudaGraph:
+    """A network as one CUDA graph for inputs of the example's shapes; others run eagerly.
+
+    The graph reads and writes buffers of its own, so that each call copies its inputs in and its outputs out.
+
+    Args:
+        network: in evaluation mode, on a GPU; its weights must stay where they are.
+        example_inputs: see `optimize`.
+    """
+
+    def __init__(self, network: Callable[..., Any], example_inputs: Any) -> None:
+        self._network = network
+        self._inputs = normalise_example(example_inputs)
+        self._buffers = [tensor.detach().clone() for tensor in self._inputs.tensors]
+        args, kwargs = self._inputs.rebuild(self._buffers)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode():
+            self._warm_up(args, kwargs)
+            with torch.cuda.graph(self._graph):
+                self._output = Nested.of(network(*args, **kwargs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's output for these inputs."""
+        given = Nested.of((args, kwargs))
+        if not self._fits(given):
+            return self._network(*args, **kwargs)
+        for buffer, tensor in zip(self._buffers, given.tensors, strict=True):
+            buffer.copy_(tensor)
+        self._graph.replay()
+        return self._output.rebuild([tensor.clone() for tensor in self._output.tensors])
+
+    def _warm_up(self, args: Any, kwargs: Any) -> None:
+        """Libraries choose their kernels and reserve memory, which they cannot do within a graph."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP_RUNS):
+                self._network(*args, **kwargs)
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def _fits(self, given: Nested) -> bool:
+        """Whether the call differs from the example in the values of its tensors only."""
+        same = (given.structure, given.leaves) == (self._inputs.structure, self._inputs.leaves)
+        return same and all(
+            (tensor.shape, tensor.dtype, tensor.device) == (buffer.shape, buffer.dtype, buffer.device)
+            for tensor, buffer in zip(given.tensors, self._buffers, strict=True)
+        )
+
+
+def optimize(model: nn.Module, example_inputs: Any, *, measure_for: float = 2.0) -> OptimizedNetwork:
+    """The network in the fastest form that its device offers, with the same results to rounding.
+
+    On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler. All
+    forms run in turns and the least median wins; one that fails or gives other results is out.
+
+    Args:
+        model: a network in evaluation mode; it is left untouched, the result has weights of its own.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments; other shapes may run
+            eagerly.
+        measure_for: seconds of measuring, after all forms are warm.
+
+    Raises:
+        InputError: the network is in training mode, or the example is of none of the three kinds.
+    """
+    if any(module.training for module in model.modules()):
+        raise InputError("the network is in training mode; call model.eval() first")
+    network = _contiguous(copy.deepcopy(model))
+    example = normalise_example(example_inputs)
+    args, kwargs = call_arguments(example_inputs)
+    device = example.tensors[0].device
+    with torch.inference_mode():
+        expected = Nested.of(network(*args, **kwargs)).tensors
+        forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
+        name, make = ("cuda graph", _cuda_graph) if device.type == "cuda" else ("compiled", _compiled)
+        other = make(network, example_inputs)
+        if other is not None and _agree(Nested.of(other(*args, **kwargs)).tensors, expected):
+            forms[name] = other
+    synchronise(device)
+    calls = [lambda form=form: form(*args, **kwargs) for form in forms.values()]
+    medians = [1000 * float(np.median(taken)) for taken in interleaved(calls, device, measure_for=measure_for)]
+    milliseconds = dict(zip(forms, medians, strict=True))
+    best = min(forms, key=milliseconds.__getitem__)
+    return OptimizedNetwork(network, form=best, call=forms[best], milliseconds=milliseconds)
+
+
+def cuda_graph(network: Callable[..., Any], example_inputs: Any) -> CudaGraph:
+    """The network as one CUDA graph.
+
+    Raises:
+        UnsupportedModelError: the network does something that a CUDA graph cannot hold, such as reading a value on the
+            CPU, or is on no GPU.
+    """
+    if normalise_example(example_inputs).tensors[0].device.type != "cuda":
+        raise UnsupportedModelError("CUDA graphs need the network and its example inputs on a GPU")
+    try:
+        return CudaGraph(network, example_inputs)
+    except RuntimeError as error:
+        raise UnsupportedModelError(f"the network cannot run as one CUDA graph: {error}") from error
+
+
+def _cuda_graph(network: nn.Module, example_inputs: Any) -> Callable[..., Any] | None:
+    try:
+        return cuda_graph(network, example_inputs)
+    except UnsupportedModelError:
+        return None
+
+
+def _compiled(network: nn.Module, example_inputs: Any) -> Callable[..., Any] | None:
+    """None where there is no compiler, or where it fails on this network."""
+    args, kwargs = call_arguments(example_inputs)
+    try:
+        compiled: Callable[..., Any] = torch.compile(network.__call__)
+        compiled(*args, **kwargs)
+    except Exception:  # compilers fail in many ways, and eager remains
+        return None
+    return compiled
+
+
+def _agree(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> bool:
+    """Whether the differences are those of rounding, relative to the greatest value."""
+    return len(found) == len(expected) and all(
+        a.shape == b.shape and bool((a - b).abs().max() <= _rounding(b) * b.abs().max())
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def _rounding(value: torch.Tensor) -> float:
+    return math.sqrt(torch.finfo(value.dtype).eps) if value.is_floating_point() or value.is_complex() else 0.0
+
+
+def _contiguous(network: nn.Module) -> nn.Module:
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.contiguous()
+    return network.requires_grad_(False)

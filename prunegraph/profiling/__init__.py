@@ -1,0 +1,1 @@
+"""Measures what the ops of a network take on its device."""

@@ -119,7 +119,12 @@ class DependencyGraph:
             tensors=tensors,
             attributes=self._attribute_updates(choice),
             replaced=self._replaced(tensors),
-            shapes={name: s.shape for s in self.trace.tensors.values() for name in (s.name, *s.aliases)},
+            shapes={
+                name: spec.shape
+                for spec in self.trace.tensors.values()
+                for name in (spec.name, *spec.aliases)
+                if spec.is_registered or name in tensors
+            },
         )
 
     def turned_branch(self, kept: Mapping[str, Sequence[int]]) -> Branch | None:

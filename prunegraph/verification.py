@@ -15,7 +15,7 @@ from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.masked.program import MaskedProgram
-from prunegraph.surgery.slicing import check_shapes, copy_of, slice_tensor
+from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -101,7 +101,7 @@ class _Verification:
 
     def _check_weights(self) -> str:
         """Every tensor of the pruned network is the original's, sliced, bit by bit."""
-        ours, theirs = named_tensors(self.model), named_tensors(self.pruned)
+        ours, theirs = (planned_tensors(model, self.plan) for model in (self.model, self.pruned))
         if set(theirs) - set(ours):
             raise VerificationError(f"{min(set(theirs) - set(ours))} of the pruned network is not in the original")
         wrong = [name for name, tensor in ours.items() if not self._is_slice(name, tensor, theirs.get(name))]

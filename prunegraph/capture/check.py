@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.clone import registered_tensors
 from prunegraph.capture.torch_internals import is_compiled
 from prunegraph.errors import UnsupportedModelError
 
@@ -13,7 +13,7 @@ def check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
     _refuse(_compiled_modules(model), "is compiled", "give the module it was made from and compile the result")
-    tensors = named_tensors(model)
+    tensors = registered_tensors(model)
     _refuse([n for n, t in tensors.items() if is_lazy(t)], "is not initialised yet", "run the network once")
     _refuse([n for n, t in tensors.items() if t.is_meta], "is on the meta device", "load the weights first")
     _refuse([n for n, t in tensors.items() if t.is_quantized], "is quantised", "prune first and quantise the result")

@@ -6,7 +6,7 @@ parameters stay tied, and hidden references such as the weight lists of recurren
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,24 +14,47 @@ from torch import nn
 
 from prunegraph.errors import UnsupportedModelError
 
+_INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights"}
+"""What modules hold for torch's own use."""
 
-def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+
+def registered_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """All parameters and buffers by state-dict name, tied ones under each of their names."""
     found: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     found.update(model.named_buffers(remove_duplicate=False))
     return found
 
 
+def plain_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors in ordinary attributes, also in lists and dicts, by the way to them: ``encoder.tables[0]``.
+
+    Left out is what weight norm and its like compute anew from parameters in each forward.
+    """
+    known = {id(tensor) for tensor in (*registered_tensors(model).values(), *_derived_tensors(model))}
+    return {name: tensor for name, tensor in _attribute_tensors(model) if id(tensor) not in known}
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters, buffers, and those tensors in ordinary attributes that could be either."""
+    usable = {
+        name: tensor
+        for name, tensor in plain_tensors(model).items()
+        if tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_quantized
+    }
+    return registered_tensors(model) | usable
+
+
 def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.Module:
     """A copy of the module tree that holds ``replacement[name]`` in the place of each named tensor.
 
-    Tensors that are not named (plain attributes) are copied.
+    Further tensors, such as those that weight norm computes, are copied.
 
     Raises:
         UnsupportedModelError: the network cannot be copied.
     """
-    memo: dict[int, Any] = {id(tensor): replacement[name] for name, tensor in named_tensors(model).items()}
-    for tensor in _plain_tensors(model):
+    named = named_tensors(model)
+    memo: dict[int, Any] = {id(named[name]): tensor for name, tensor in replacement.items()}
+    for _, tensor in _attribute_tensors(model):
         if id(tensor) not in memo:
             memo[id(tensor)] = _copied(tensor)
     try:
@@ -48,19 +71,27 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def _plain_tensors(model: nn.Module) -> Iterable[torch.Tensor]:
-    """Tensors held in ordinary attributes, also inside lists and dicts."""
+def _attribute_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name not in _INTERNAL:
+                yield from _tensors_in(f"{path}.{name}" if path else name, value)
+
+
+def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """``weight``, computed from the parameters ``weight_v`` and ``weight_g`` or ``weight_orig``."""
     for module in model.modules():
-        for value in vars(module).values():
-            yield from _tensors_in(value)
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and any(p.startswith(f"{name}_") for p in module._parameters):
+                yield value
 
 
-def _tensors_in(value: Any) -> Iterable[torch.Tensor]:
+def _tensors_in(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
-        yield value
+        yield name, value
     elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors_in(item)
+        for i, item in enumerate(value):
+            yield from _tensors_in(f"{name}[{i}]", item)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors_in(item)
+        for key, item in value.items():
+            yield from _tensors_in(f"{name}[{key!r}]", item)

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from prunegraph.capture.attributes import track_attributes
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import clone_with, named_tensors
+from prunegraph.capture.clone import clone_with, named_tensors, registered_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.state import undisturbed
@@ -154,6 +154,7 @@ class _Leave:
 def _tensor_specs(model: nn.Module) -> list[TensorSpec]:
     """One spec per distinct tensor, tied names gathered."""
     parameters = {id(p) for p in model.parameters()}
+    registered = registered_tensors(model)
     names: dict[int, list[str]] = {}
     tensors = named_tensors(model)
     for name, tensor in tensors.items():
@@ -165,6 +166,7 @@ def _tensor_specs(model: nn.Module) -> list[TensorSpec]:
             shape=tuple(tensors[first].shape),
             dtype=tensors[first].dtype,
             is_parameter=identity in parameters,
+            is_registered=first in registered,
         )
         for identity, (first, *rest) in names.items()
     ]

@@ -11,7 +11,7 @@ from prunegraph.io.saved_network import SavedNetwork, read
 from prunegraph.io.saving import rebuild
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.surgery.slicing import slice_tensor
+from prunegraph.surgery.slicing import planned_tensors, slice_tensor
 from prunegraph.verification import verify
 
 
@@ -39,7 +39,7 @@ def verify_saved(model: nn.Module, path: Path, example_inputs: Any) -> tuple[Sav
     return saved, VerificationReport(
         checks=(
             Check(name="files", detail=f"complete and unchanged: {len(saved.state.tensors)} tensors, plan, structure"),
-            Check(name="origin", detail=_origin(trained, len(named_tensors(model)))),
+            Check(name="origin", detail=_origin(trained, len(planned_tensors(model, saved.plan)))),
             *(check for check in report.checks if check.name != "weights"),
         ),
         difference=report.difference,
@@ -49,10 +49,10 @@ def verify_saved(model: nn.Module, path: Path, example_inputs: Any) -> tuple[Sav
 
 def _trained_tensors(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> list[str]:
     """Names of the tensors that are not the dense network's kept slices, bit by bit."""
-    found = named_tensors(pruned)
+    found = planned_tensors(pruned, plan)
     return [
         name
-        for name, tensor in named_tensors(model).items()
+        for name, tensor in planned_tensors(model, plan).items()
         if found[name].dtype != tensor.dtype
         or not torch.equal(found[name], slice_tensor(tensor.detach(), plan.tensors.get(name, {})))
     ]
@@ -70,13 +70,14 @@ def _origin(trained: list[str], total: int) -> str:
 def _scattered(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> nn.Module:
     """A copy of the dense network with the pruned one's weights in the kept places, in their element types."""
     found = named_tensors(pruned)
+    ours = {name: tensor for name, tensor in named_tensors(model).items() if name in found}
     made: dict[int, torch.Tensor] = {}
-    for name, tensor in named_tensors(model).items():
+    for name, tensor in ours.items():
         if id(tensor) not in made:
             values = _with_kept(tensor.detach(), found[name].detach(), plan.tensors.get(name, {}))
             is_parameter = isinstance(tensor, nn.Parameter)
             made[id(tensor)] = nn.Parameter(values, requires_grad=tensor.requires_grad) if is_parameter else values
-    dense = clone_with(model, {name: made[id(tensor)] for name, tensor in named_tensors(model).items()})
+    dense = clone_with(model, {name: made[id(tensor)] for name, tensor in ours.items()})
     for module in dense.modules():
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()

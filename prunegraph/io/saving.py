@@ -8,14 +8,13 @@ from typing import Protocol
 from torch import nn
 
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import named_tensors
 from prunegraph.errors import FileFormatError, InputError, PlanError, SurgeryError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.state import restore_state, state_of
 from prunegraph.io.structure import first_difference, structure_of
 from prunegraph.ir.outcome import Report
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.surgery.slicing import apply
+from prunegraph.surgery.slicing import apply, planned_tensors
 
 
 class Saveable(Protocol):
@@ -109,7 +108,7 @@ def rebuild(model: nn.Module, saved: SavedNetwork, path: Path) -> nn.Module:
 
 
 def _check_follows_plan(model: nn.Module, plan: PruningPlan) -> None:
-    found = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in planned_tensors(model, plan).items()}
     for name in [*plan.shapes, *found]:
         if name not in plan.shapes:
             raise PlanError(

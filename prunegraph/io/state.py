@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.clone import plain_tensors, registered_tensors
 from prunegraph.errors import FileFormatError, InputError
 
 
@@ -36,14 +36,14 @@ class NetworkState:
 
 
 def state_of(model: nn.Module) -> NetworkState:
-    """Reads the state of a network; the tensors share its memory.
+    """Reads the state of a network; parameters and buffers share its memory, what else may overlap them is copied.
 
     Raises:
         InputError: a tensor is sparse, or extra state holds something else than tensors and plain values.
     """
     names = _first_names(model)
-    tensors = {name: tensor.detach() for name, tensor in named_tensors(model).items() if names[name] == name}
-    tensors.update((f"attribute:{key}", tensor.detach()) for key, _, _, tensor in _loose_tensors(model))
+    tensors = {name: tensor.detach() for name, tensor in registered_tensors(model).items() if names[name] == name}
+    tensors.update((f"attribute:{key}", tensor.detach().clone()) for key, tensor in plain_tensors(model).items())
     extra = {}
     for path, module in _with_extra_state(model):
         extra[path] = _encoded(module.get_extra_state(), f"extra:{path}", tensors)
@@ -67,14 +67,14 @@ def restore_state(model: nn.Module, state: NetworkState) -> None:
     """
     names = _first_names(model)
     _check_same_names(set(names.values()), state)
-    for name, tensor in named_tensors(model).items():
+    for name, tensor in registered_tensors(model).items():
         if names[name] == name:
             _check_shape(name, tensor, state.tensors[name])
             tensor.data = _formatted(name, state).to(tensor.device)
-    for key, module, attribute, tensor in list(_loose_tensors(model)):
+    for key, tensor in plain_tensors(model).items():
         stored = state.tensors.get(f"attribute:{key}")
         if stored is not None and stored.shape == tensor.shape:
-            setattr(module, attribute, stored.to(tensor.device))
+            tensor.data = stored.to(tensor.device)
     for path, module in _with_extra_state(model):
         if path in state.extra:
             module.set_extra_state(_decoded(state.extra[path], state.tensors))
@@ -87,16 +87,7 @@ def restore_state(model: nn.Module, state: NetworkState) -> None:
 def _first_names(model: nn.Module) -> dict[str, str]:
     """Name -> the first name of the same tensor."""
     first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in named_tensors(model).items()}
-
-
-def _loose_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, torch.Tensor]]:
-    """Tensors in ordinary attributes, but for those that weight norm and its like compute anew in each forward."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            derived = any(parameter.startswith(f"{name}_") for parameter in module._parameters)
-            if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and not derived:
-                yield f"{path}.{name}" if path else name, module, name, value
+    return {name: first.setdefault(id(tensor), name) for name, tensor in registered_tensors(model).items()}
 
 
 def _with_extra_state(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

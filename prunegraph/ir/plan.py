@@ -30,7 +30,8 @@ class PruningPlan:
         tensors: tensor name -> dimension -> indices that stay, for every tensor that shrinks, under each of its names.
         attributes: size attributes that change.
         replaced: paths of modules that are replaced by an equal one that allows the new widths.
-        shapes: every parameter and buffer of the network that the plan is for, with its shape.
+        shapes: every parameter and buffer of the network that the plan is for, with its shape, and those tensors in
+            ordinary attributes that shrink.
     """
 
     kept: Mapping[str, tuple[int, ...]]

@@ -36,14 +36,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One parameter or buffer of the network.
+    """One parameter or buffer of the network, or a tensor in an ordinary attribute, which is treated like a buffer.
 
     Attributes:
-        name: its state-dict name (the first one, when tied).
+        name: its state-dict name (the first one, when tied); ``encoder.tables[0]`` in an ordinary attribute.
         aliases: the further names of a tied tensor.
         shape: its sizes.
         dtype: its element type.
         is_parameter: False for a buffer.
+        is_registered: False for a tensor in an ordinary attribute.
     """
 
     name: str
@@ -51,6 +52,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: torch.dtype
     is_parameter: bool
+    is_registered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from prunegraph.capture.attributes import get_attribute, set_attribute
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import clone_with, named_tensors
+from prunegraph.capture.clone import clone_with, named_tensors, registered_tensors
 from prunegraph.errors import PlanError, SurgeryError
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.modules.attention import WidthFreeAttention
@@ -49,7 +49,7 @@ def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
     """Raises `PlanError` when the names and shapes of the plan are not those of the network."""
     if not isinstance(plan, PruningPlan):
         raise PlanError(f"expected a PruningPlan, got {type(plan).__name__}; PruningPlan.from_json reads a saved one")
-    shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in planned_tensors(model, plan).items()}
     for name in [*plan.shapes, *shapes]:
         ours, theirs = shapes.get(name), plan.shapes.get(name)
         if ours != theirs:
@@ -57,6 +57,15 @@ def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
                 f"the plan was made for another network: {name} has shape {_text(theirs)} in the plan and "
                 f"{_text(ours)} in {type(model).__name__}"
             )
+
+
+def planned_tensors(model: nn.Module, plan: PruningPlan) -> dict[str, torch.Tensor]:
+    """What a plan accounts for: parameters and buffers, and tensors in ordinary attributes that the plan slices.
+
+    Other attributes may hold what a forward pass left there, so that they come and go.
+    """
+    sliced = {name: tensor for name, tensor in named_tensors(model).items() if name in plan.tensors}
+    return registered_tensors(model) | sliced
 
 
 def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> torch.Tensor:
@@ -94,7 +103,7 @@ def _like(original: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     values = values.clone() if values.data_ptr() == original.data_ptr() else values
     if isinstance(original, nn.Parameter):
         return nn.Parameter(values, requires_grad=original.requires_grad)
-    return values
+    return values.requires_grad_(original.requires_grad)
 
 
 def _update_attributes(pruned: nn.Module, plan: PruningPlan) -> None:

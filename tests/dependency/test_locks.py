@@ -240,6 +240,26 @@ def test_coverage_is_the_share_of_parameters_in_prunable_groups() -> None:
     assert graph.coverage == pytest.approx(prunable / (8 + 8 + prunable + 1))
 
 
+class PlainTables(nn.Module):
+    """Tables in ordinary attributes, as code has them that forgot to register buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 1), nn.utils.weight_norm(nn.Conv1d(8, 1, 1))
+        self.table, self.nested = torch.randn(8, 1), [{"scale": torch.randn(8, 1)}]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b((self.a(x) + self.table) * self.nested[0]["scale"])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_tensors_in_ordinary_attributes_shrink_as_buffers_do() -> None:
+    """What weight norm leaves in ``b.weight`` is none of them: it is computed anew."""
+    (group,) = build_graph(PlainTables(), torch.randn(2, 1, 6)).groups
+    members = {f"{m.tensor}[{m.dim}]" for m in group.members}
+    assert members == {"a.weight[0]", "a.bias[0]", "b.weight_v[1]", "table[0]", "nested[0]['scale'][0]"}
+
+
 class PositionalTable(nn.Module):
     """Adds as much of a table as the input is long."""
 

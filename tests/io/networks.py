@@ -64,6 +64,18 @@ class PlainAttribute(nn.Module):
         return x * self.ramp
 
 
+class PlainTables(nn.Module):
+    """Random tables in ordinary attributes that shrink with the channels; one is a part of the other's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.rand(12, 31)
+        self.gains = {"first": [self.table[:, :1]]}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x + self.table) * self.gains["first"][0]
+
+
 class ExtraState(nn.Module):
     """State that only ``get_extra_state`` tells."""
 
@@ -158,6 +170,7 @@ EXAMPLES = {
     "in-training-mode": Example(factory=lambda: Codec(nn.BatchNorm1d(12)), finish=nn.Module.train),
     "non-persistent-buffer": Example(factory=lambda: Codec(HiddenBuffer())),
     "plain-attribute": Example(factory=lambda: Codec(PlainAttribute())),
+    "plain-tables": Example(factory=lambda: Codec(PlainTables())),
     "extra-state": Example(factory=lambda: Codec(ExtraState())),
     "complex128": Example(factory=lambda: Codec(ComplexGain())),
     "weight-norm-hook": Example(factory=lambda: Codec(_old_weight_norm())),

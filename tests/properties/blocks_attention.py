@@ -292,7 +292,7 @@ class Positions(nn.Module):
         channels: int,
         width: int,
         *,
-        kind: Literal["sinusoids", "learnt", "embedding", "made", "speaker", "speaker cat"],
+        kind: Literal["sinusoids", "learnt", "attribute", "in a list", "embedding", "made", "speaker", "speaker cat"],
     ) -> None:
         super().__init__()
         self.kind = kind
@@ -301,6 +301,8 @@ class Positions(nn.Module):
         rates = torch.exp(-torch.arange(channels).double() / channels)
         self.register_buffer("sinusoids", torch.sin(times * rates).unsqueeze(0))
         self.register_buffer("speakers", torch.tensor([3]))
+        self.plain = torch.randn(channels, LONGEST) * 0.3
+        self.listed = [{"table": torch.randn(channels, LONGEST) * 0.3}]
         self.learnt = nn.Parameter(torch.randn(1, channels, LONGEST) * 0.3)
         self.embedding = nn.Embedding(LONGEST, channels)
         self.out_channels = 2 * channels if kind == "speaker cat" else channels
@@ -311,6 +313,10 @@ class Positions(nn.Module):
             return (x.transpose(1, 2) + self.sinusoids[:, :time]).transpose(1, 2)
         if self.kind == "learnt":
             return x + self.learnt[..., :time]
+        if self.kind == "attribute":
+            return x + self.plain[:, :time].to(x)
+        if self.kind == "in a list":
+            return x + self.listed[0]["table"][:, :time].to(x)
         if self.kind == "embedding":
             return x + self.embedding(torch.arange(time, device=x.device)).T
         if self.kind == "speaker":

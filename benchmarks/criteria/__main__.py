@@ -34,6 +34,7 @@ from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
 CRITERIA = ("sepprune", "l1", "l2", "taylor", "fpgm", "random")
+DENSE = "dense"
 SHARES = (0.5, 0.7, 0.3)
 NETWORKS = {"Conv-TasNet": WEIGHTS, "SuDoRM-RF": Path(__file__).parents[1] / "weights" / "sudormrf_8k.safetensors"}
 TEST_SEED, TEST_MIXTURES = 1, 100
@@ -105,6 +106,23 @@ def measure_cell(split: Split, test: Sequence[Mixture], key: tuple[str, str, flo
     )
 
 
+def measure_dense(test: Sequence[Mixture], network: str) -> Cell:
+    """The network as it was trained."""
+    quality = evaluate(load_separator(NETWORKS[network]), test).mean
+    return Cell(
+        network=network,
+        criterion=DENSE,
+        share=1.0,
+        seed=0,
+        macs=1.0,
+        scoring_s=0.0,
+        pruned=quality,
+        compensated=quality,
+        recovered=quality,
+        both=quality,
+    )
+
+
 def tuned(network: nn.Module, train: Corpus, seed: int) -> nn.Module:
     """A copy after a short fine-tuning, on the same mixtures for each criterion."""
     mixtures = MixtureSampler(train, MixtureSettings(max_seconds=2.0)).batches(100 + seed, size=4)
@@ -139,10 +157,11 @@ def measure(
     test = MixtureSampler(split.test, MixtureSettings()).fixed(TEST_SEED, TEST_MIXTURES)
     done = {cell.key for cell in read(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    for seed, network, share, criterion in itertools.product(range(seeds), networks, SHARES, CRITERIA):
-        key = (network, criterion, share, seed)
+    dense = [(network, DENSE, 1.0, 0) for network in networks]
+    pruned = itertools.product(range(seeds), networks, SHARES, CRITERIA)
+    for key in (*dense, *((network, criterion, share, seed) for seed, network, share, criterion in pruned)):
         if key not in done:
-            cell = measure_cell(split, test, key)
+            cell = measure_dense(test, key[0]) if key[1] == DENSE else measure_cell(split, test, key)
             with path.open("a") as file:
                 file.write(json.dumps(asdict(cell)) + "\n")
             typer.echo(f"{cell}", err=True)
@@ -157,7 +176,8 @@ def table(path: Annotated[Path, typer.Argument(help="File of finished cells.")])
         "| network | MACs left | criterion | seeds | scoring | pruned | compensated | fine-tuned | compensated and "
         "fine-tuned |\n|---|---|---|---|---|---|---|---|---|"
     )
-    for network, share, criterion in itertools.product(NETWORKS, SHARES, CRITERIA):
+    rows = [(network, *cell) for network in NETWORKS for cell in [(1.0, DENSE), *itertools.product(SHARES, CRITERIA)]]
+    for network, share, criterion in rows:
         row = [cell for cell in cells if cell.key[:3] == (network, criterion, share)]
         if row:
             typer.echo(f"| {network} | {share:.0%} | {criterion} | {len(row)} | {' | '.join(_figures(row))} |")

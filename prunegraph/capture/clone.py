@@ -7,12 +7,14 @@ parameters stay tied, and hidden references such as the weight lists of recurren
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from prunegraph.errors import UnsupportedModelError
+
+_Held = TypeVar("_Held")
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights"}
 """What modules hold for torch's own use."""
@@ -31,7 +33,7 @@ def plain_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     Left out is what weight norm and its like compute anew from parameters in each forward.
     """
     known = {id(tensor) for tensor in (*registered_tensors(model).values(), *_derived_tensors(model))}
-    return {name: tensor for name, tensor in _attribute_tensors(model) if id(tensor) not in known}
+    return {name: tensor for name, tensor in _held_in_attributes(model, torch.Tensor) if id(tensor) not in known}
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -54,9 +56,11 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
     """
     named = named_tensors(model)
     memo: dict[int, Any] = {id(named[name]): tensor for name, tensor in replacement.items()}
-    for _, tensor in _attribute_tensors(model):
+    for _, tensor in _held_in_attributes(model, torch.Tensor):
         if id(tensor) not in memo:
             memo[id(tensor)] = _copied(tensor)
+    for _, function in _held_in_attributes(model, torch.jit.ScriptFunction):
+        memo[id(function)] = function  # it has no state, and refuses to be copied
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:
@@ -71,11 +75,12 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def _attribute_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _held_in_attributes(model: nn.Module, kind: type[_Held]) -> Iterator[tuple[str, _Held]]:
+    """Objects of one kind in ordinary attributes, also in lists and dicts, with the way to them."""
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if name not in _INTERNAL:
-                yield from _tensors_in(f"{path}.{name}" if path else name, value)
+                yield from _found_in(f"{path}.{name}" if path else name, value, kind)
 
 
 def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -86,12 +91,12 @@ def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                 yield value
 
 
-def _tensors_in(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
+def _found_in(name: str, value: Any, kind: type[_Held]) -> Iterator[tuple[str, _Held]]:
+    if isinstance(value, kind):
         yield name, value
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from _tensors_in(f"{name}[{i}]", item)
+            yield from _found_in(f"{name}[{i}]", item, kind)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _tensors_in(f"{name}[{key!r}]", item)
+            yield from _found_in(f"{name}[{key!r}]", item, kind)

@@ -35,7 +35,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
     """Records the ATen calls that ``function(*tensors)`` makes before autograd, on real values.
 
     Values read out of tensors (``.item()``, ``.tolist()``) are taken as they are in this run. Functions under
-    torch.compile run as they are written.
+    torch.compile and torch.jit.script run as they are written.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,6 +43,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
             patch.object(proxy_tensor, "set_meta", _note_value),
             patch.object(decompositions, "one_layer_lstm", _one_layer_lstm),
             _compiled_functions_as_written(),
+            patch.object(torch.jit.ScriptFunction, "__call__", _call_as_written),
         ):
             traced = proxy_tensor.make_fx(
                 function, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
@@ -65,6 +66,15 @@ def _compiled_functions_as_written() -> AbstractContextManager[Any]:
     """Lets functions under torch.compile be recorded; there are none where its machinery is not loaded yet."""
     dynamo = sys.modules.get(_DYNAMO)
     return nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
+
+
+_call_script: Callable[..., Any] = torch.jit.ScriptFunction.__call__
+
+
+def _call_as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Runs the Python function that a script function was made from; traced ones were made from none."""
+    original = getattr(function, "_torchdynamo_inline", None)
+    return _call_script(function, *args, **kwargs) if original is None else original(*args, **kwargs)
 
 
 def _one_layer_lstm(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

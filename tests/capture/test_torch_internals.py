@@ -17,6 +17,7 @@ from prunegraph.capture.torch_internals import (
     trace_aten,
     value_spec,
 )
+from prunegraph.ir.sizes import ShapeOf
 from prunegraph.ir.trace import ValueSpec
 
 
@@ -105,6 +106,35 @@ def test_compiled_functions_run_as_they_are_written() -> None:
         "aten.add.Tensor",
         "aten.mul.Tensor",
     ]
+
+
+def gated(x: Tensor) -> Tensor:
+    return (x.reshape(x.shape[0], -1) * 2).relu()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_script_functions_run_as_they_are_written() -> None:
+    """Inside TorchScript sizes are plain integers, of which nobody knows where they came from."""
+    recorder, script = CallRecorder(), torch.jit.script(gated)
+
+    def function(x: Tensor) -> Tensor:
+        with recorder:
+            return script(x + 1)
+
+    traced = trace_aten(function, [torch.ones(2, 3)])
+    assert targets(traced) == ["aten.add.Tensor", "aten.reshape.default", "aten.mul.Tensor", "aten.relu.default"]
+    add, reshape, *_ = (node.name for node in traced.graph.nodes if node.op == "call_function")
+    assert recorder.sizes[reshape][(1, 0)] == ShapeOf(add, 0, 2)
+    assert recorder.sites[reshape].code == "return (x.reshape(x.shape[0], -1) * 2).relu()"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_traced_functions_run_as_they_are() -> None:
+    """Nothing is left of the Python function that they were made from."""
+    function = torch.jit.trace(lambda x: x.relu() + 1, torch.ones(2), check_trace=False)
+    x = torch.tensor([-1.0, 3.0])
+    traced = trace_aten(lambda x: function(x) * 2, [x])
+    assert torch.equal(traced(x), torch.tensor([2.0, 8.0]))
 
 
 def test_notes_for_the_profiler_leave_no_node() -> None:

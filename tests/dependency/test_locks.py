@@ -240,6 +240,31 @@ def test_coverage_is_the_share_of_parameters_in_prunable_groups() -> None:
     assert graph.coverage == pytest.approx(prunable / (8 + 8 + prunable + 1))
 
 
+def gate(x: Tensor, scale: Tensor) -> Tensor:
+    batch, channels, time = x.shape
+    return (x.reshape(batch, channels, -1) * scale).view(batch, channels, time)
+
+
+class Scripted(nn.Module):
+    """A function of TorchScript, kept in attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.scale = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 1, 1), nn.Parameter(torch.randn(8, 1))
+        script = torch.jit.script(gate)
+        self.gate, self.more = script, {"gates": [script]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.more["gates"][0](self.gate(self.a(x), self.scale), self.scale))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_sizes_are_followed_through_script_functions() -> None:
+    graph = build_graph(Scripted(), torch.randn(2, 1, 6))
+    assert [group.width for group in graph.groups] == [8]
+    assert not graph.locked
+
+
 class PlainTables(nn.Module):
     """Tables in ordinary attributes, as code has them that forgot to register buffers."""
 

@@ -199,6 +199,8 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
     mended = [_couple_in_proportion(space, (use, other), components) for other in conflict.fixed_by]
     if any(mended) or (not mended and _couple_multiples(space, use, components)):
         return
+    if _couple_parts(space, use, labels, components):
+        return
     for involved in (use, *conflict.fixed_by):
         _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
 
@@ -219,6 +221,17 @@ def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> boo
     if use.atoms is None or len(known) != 1:
         return False
     return _couple_blocks(space, [use.atoms], math.gcd(int(use.size), known[0].value), components)
+
+
+def _couple_parts(space: LabelSpace, use: SizeUse, labels: Mapping[str, Labels], components: Atoms) -> bool:
+    """Couples index i of every half (or third, ...) of a dimension that is cut at half of its own size."""
+    shapes = [atoms for atoms in _read_shapes(use, labels) if atoms is not None]
+    if use.atoms is None or len(shapes) != 1 or len(shapes[0]) % len(use.atoms) or len(use.atoms) < 2:
+        return False
+    parts = shapes[0].reshape(-1, len(use.atoms))
+    for part in parts[1:]:
+        space.unite(parts[0], part)
+    return bool((components[parts] != components[parts[0]]).any())
 
 
 def _couple_blocks(space: LabelSpace, dims: Iterable[Atoms], count: int, components: Atoms) -> bool:

@@ -80,3 +80,25 @@ class Pieces(nn.Module):
 def test_the_place_of_an_output_is_no_size() -> None:
     graph = prunegraph.build_graph(Pieces(), EXAMPLE.float())
     assert [group.width for group in graph.groups] == [3]
+
+
+class Halves(nn.Module):
+    """Treats the halves of its channels differently, cut at half of their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.part, self.last = nn.Conv1d(1, 12, 1), nn.Conv1d(6, 6, 1), nn.Conv1d(12, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        middle = x.shape[1] // 2
+        return self.last(torch.cat([self.part(x[:, :middle]), torch.tanh(x[:, middle:])], dim=1))
+
+
+def test_halves_shrink_together() -> None:
+    model = Halves().double().eval()
+    graph = prunegraph.build_graph(model, EXAMPLE)
+    (first, _) = graph.groups
+    owned = next(member.indices for member in first.members if member.tensor == "first.weight")
+    assert owned.tolist() == [[i, i + 6] for i in range(6)]
+    prunegraph.prune(model, EXAMPLE, criterion="l1", budget=prunegraph.Budget(ratio=0.5))

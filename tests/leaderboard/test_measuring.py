@@ -17,6 +17,7 @@ from prunegraph.leaderboard.results import Quality
 from prunegraph.leaderboard.running import run_here, run_in_processes, run_on_ray
 from prunegraph.leaderboard.study import Cell, Entrant
 from prunegraph.leaderboard.timing import activation_peak, time_cell
+from prunegraph.timing import device_name
 from tests.leaderboard.conftest import opened
 from tests.leaderboard.networks import flat, stereo
 
@@ -103,7 +104,7 @@ def test_a_timing_is_of_the_pruned_network(study) -> None:
     dense = time_cell(laboratory, outcome.cell, replace(outcome.quality, plan=None))
     assert pruned.peak_memory_bytes < dense.peak_memory_bytes
     assert pruned.rtf == pytest.approx(pruned.latency_ms / 4000)
-    assert (pruned.threads, pruned.timed_on) == (1, "cpu")
+    assert (pruned.threads, pruned.timed_on) == (1, device_name(torch.device("cpu")))
 
 
 def test_the_peak_of_memory_is_that_of_values_alive_together() -> None:

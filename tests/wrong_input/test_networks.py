@@ -312,7 +312,7 @@ def test_something_else_than_a_budget(budget: Any) -> None:
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        (Budget(macs=1e-9), "cannot be met: this network can go from 1,024 down to 128 macs"),
+        (Budget(macs=1e-9), "cannot be met: this network can go from 1,024 macs down to 128 macs"),
         (Budget(params=1.5), "cannot be met"),
         (Budget(macs=10**9), "nothing would be pruned"),
         (Budget(ratio=0.01), "nothing would be pruned"),

@@ -10,7 +10,16 @@ class InputError(PrunegraphError, ValueError):
 
 
 class CaptureError(PrunegraphError, RuntimeError):
-    """The network could not be recorded; names the module path and the user's source line."""
+    """The network could not be recorded; names the module path and the user's source line.
+
+    Attributes:
+        failure: what failed, and where, without the advice.
+        line: file and line of the user's code, where they are known.
+    """
+
+    def __init__(self, failure: str, advice: str = "", line: tuple[str, int] | None = None) -> None:
+        super().__init__(f"{failure}\n{advice}" if advice else failure)
+        self.failure, self.line = failure, line
 
 
 class UnsupportedModelError(PrunegraphError, TypeError):

@@ -31,7 +31,7 @@ from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
 from prunegraph.ir.trace import ModuleSpec, Trace
 from prunegraph.plugin.manager import create_manager, load_op_rules
-from prunegraph.rules.base import Labels
+from prunegraph.rules.base import Atoms, Labels
 from prunegraph.rules.book import RuleBook
 
 
@@ -134,8 +134,18 @@ class DependencyGraph:
 
     def groups_of(self, branch: Branch) -> tuple[str, ...]:
         """Names of the groups whose channels the branch counts."""
+        return self._groups_among(branch.atoms)
+
+    def groups_at(self, file: str, line: int) -> tuple[str, ...]:
+        """Names of the groups whose channels go into or come out of the calls in a line of the user's code."""
+        calls = [n for n in self.trace.graph.nodes if (s := self.trace.site(n)).line == line and s.file == file]
+        values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
+        found = [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]
+        return self._groups_among(np.concatenate(found)) if found else ()
+
+    def _groups_among(self, atoms: Atoms) -> tuple[str, ...]:
         ends = np.cumsum([group.width for group in self.groups])
-        channels = self.channel_of[branch.atoms]
+        channels = self.channel_of[atoms]
         numbers = np.searchsorted(ends, np.unique(channels[channels >= 0]), side="right")
         return tuple(self.groups[number].name for number in np.unique(numbers))
 

@@ -10,7 +10,7 @@ from torch import fx, nn
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.state import undisturbed
-from prunegraph.errors import PrunegraphError, VerificationError
+from prunegraph.errors import CaptureError, PrunegraphError, VerificationError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
@@ -118,8 +118,20 @@ class _Verification:
     def _built(self) -> DependencyGraph:
         try:
             return build_graph(self.pruned, self.arguments)
+        except CaptureError as error:
+            advice = self._advice(error)
+            raise VerificationError(f"the pruned network does not run: {error.failure}\n{advice}") from error
         except PrunegraphError as error:
             raise VerificationError(f"the pruned network does not run: {error}") from error
+
+    def _advice(self, error: CaptureError) -> str:
+        groups = self.graph.groups_at(*error.line) if error.line else ()
+        pruned = [name for name in groups if len(self.plan.kept[name]) < self.plan.widths[name]]
+        which = f"exclude={tuple(pruned)}" if pruned else "exclude=(...)"
+        return (
+            "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute "
+            f"of the module or from a shape, or keep the line's channels with Budget({which})"
+        )
 
     def _check_cost(self, pruned_graph: DependencyGraph) -> str:
         planned, measured = self.graph.cost(self.plan), pruned_graph.cost()

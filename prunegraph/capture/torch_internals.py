@@ -10,7 +10,11 @@ from unittest.mock import patch
 import torch
 from torch import fx, nn
 from torch._decomp import decompositions
+from torch._functorch import apis
+from torch._functorch.vmap import _process_batched_inputs
 from torch.fx.experimental import proxy_tensor
+from torch.utils import _pytree as pytree
+from torch.utils._pytree import _broadcast_to_and_flatten
 
 from prunegraph.ir.trace import ValueSpec
 from prunegraph.modules.attention import attention_forward
@@ -27,6 +31,11 @@ _DYNAMO = "torch._dynamo"
 
 _decomposed_layer: Callable[..., Any] = decompositions.one_layer_lstm
 
+_vmap: Callable[..., Any] = apis.vmap_impl  # type: ignore[attr-defined]
+
+_MOST_ITEMS = 16
+"""Where more than a batch is mapped, such as all pairs of times for a mask, a loop would take too long."""
+
 _PROFILER = "profiler"
 """Namespace of the ops that ``torch.profiler.record_function`` leaves in the graph."""
 
@@ -35,7 +44,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
     """Records the ATen calls that ``function(*tensors)`` makes before autograd, on real values.
 
     Values read out of tensors (``.item()``, ``.tolist()``) are taken as they are in this run. Functions under
-    torch.compile and torch.jit.script run as they are written.
+    torch.compile and torch.jit.script run as they are written, those under torch.vmap item by item.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,6 +52,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
             patch.object(proxy_tensor, "set_meta", _note_value),
             patch.object(decompositions, "one_layer_lstm", _one_layer_lstm),
             _compiled_functions_as_written(),
+            patch.object(apis, "vmap_impl", _item_by_item),
             patch.object(torch.jit.ScriptFunction, "__call__", _call_as_written),
         ):
             traced = proxy_tensor.make_fx(
@@ -75,6 +85,24 @@ def _call_as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Runs the Python function that a script function was made from; traced ones were made from none."""
     original = getattr(function, "_torchdynamo_inline", None)
     return _call_script(function, *args, **kwargs) if original is None else original(*args, **kwargs)
+
+
+def _item_by_item(
+    function: Callable[..., Any], in_dims: Any, out_dims: Any, randomness: str, chunk: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """``torch.vmap`` as a loop, since batched values leave the record; over many items, its result is a constant."""
+    count, dims, flat, structure = _process_batched_inputs(in_dims, args, function)
+    if count > _MOST_ITEMS:
+        with proxy_tensor.disable_proxy_modes_tracing():
+            return _vmap(function, in_dims, out_dims, randomness, chunk, *args, **kwargs)
+    results = []
+    for item in range(count):
+        values = [value if dim is None else value.select(dim, item) for value, dim in zip(flat, dims, strict=True)]
+        results.append(function(*pytree.tree_unflatten(values, structure), **kwargs))
+    flat_results, structures = zip(*(pytree.tree_flatten(result) for result in results), strict=True)
+    places = _broadcast_to_and_flatten(out_dims, structures[0])
+    stacked = [torch.stack(c, d) for c, d in zip(zip(*flat_results, strict=True), places or (), strict=True)]
+    return pytree.tree_unflatten(stacked, structures[0])
 
 
 def _one_layer_lstm(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -70,7 +70,7 @@ class _Capture:
         except PrunegraphError:
             raise
         except Exception as error:
-            raise CaptureError(self._explain(error)) from error
+            raise self._explained(error) from error
 
     def _forward(self, *flat: torch.Tensor) -> list[torch.Tensor]:
         args, kwargs = self.example.rebuild(list(flat[len(self.flat_tensors) :]))
@@ -96,12 +96,12 @@ class _Capture:
             if type(module) in ATTENTION_MODULES:
                 vars(module)["forward"] = MethodType(attention_forward, module)
 
-    def _explain(self, error: Exception) -> str:
+    def _explained(self, error: Exception) -> CaptureError:
         site = self.recorder.failure_site(error)
-        return (
-            f"the forward pass failed in {site}: {type(error).__name__}: {error}\n"
-            f"    {site.code}\n"
-            "Check that the example inputs fit the network: does `model(*example_inputs)` run in eval mode?"
+        return CaptureError(
+            f"the forward pass failed in {site}: {type(error).__name__}: {error}\n    {site.code}",
+            advice="Check that the example inputs fit the network: does `model(*example_inputs)` run in eval mode?",
+            line=(site.file, site.line),
         )
 
     def _as_trace(self, traced: fx.GraphModule) -> Trace:

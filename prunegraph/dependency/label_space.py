@@ -1,5 +1,6 @@
 """Collects what the op rules find: atoms, couplings, locks and size uses."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +84,10 @@ class LabelSpace:
             self.locked.append(LockedAtoms(atoms=atoms, lock=lock, is_channel=is_channel))
 
     def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
-        """The expression counts these atoms; a number that is written in the code locks them."""
+        """The expression counts these atoms; a number of no known origin locks them."""
         if next(leaves(expression), None) is None:
             if atoms is not None:
-                self.lock(atoms, f"the size {size} is written in the code", node, is_channel=True)
+                self.lock(atoms, _without_origin(size, self.trace.site(node)), node, is_channel=True)
             return
         site = self.trace.site(node)
         self.uses.append(SizeUse(expression=expression, atoms=atoms, size=size, op=op_name(node), site=site))
@@ -98,6 +99,12 @@ class LabelSpace:
         shape = (self.count, self.count)
         coupling = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=shape)
         return np.asarray(connected_components(coupling, directed=False)[1], np.int64)
+
+
+def _without_origin(size: int, site: Site) -> str:
+    if re.search(rf"(?<![\w.]){size}(?![\w.])", site.code):
+        return f"the size {size} is written in the code"
+    return f"the size {size} has an unknown origin: no attribute or shape that could be followed"
 
 
 def op_name(node: fx.Node) -> str:

@@ -2,11 +2,13 @@
 
 import inspect
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental import proxy_tensor
+from torch.utils import _pytree as pytree
 
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.torch_internals import (
@@ -135,6 +137,28 @@ def test_traced_functions_run_as_they_are() -> None:
     x = torch.tensor([-1.0, 3.0])
     traced = trace_aten(lambda x: function(x) * 2, [x])
     assert torch.equal(traced(x), torch.tensor([2.0, 8.0]))
+
+
+@pytest.mark.parametrize(("in_dims", "out_dims"), [(0, 0), ((1, None), 1), ((0, 1), (0, 1))])
+def test_mapped_functions_run_item_by_item(in_dims: Any, out_dims: Any) -> None:
+    def function(x: Tensor, y: Tensor) -> Any:
+        return (x * 2 + y.sum(), x.flip(0)) if isinstance(out_dims, tuple) else x * 2 + y.sum()
+
+    x, y = torch.randn(3, 3), torch.randn(3, 3)
+    mapped = torch.vmap(function, in_dims, out_dims)
+    traced = trace_aten(lambda x, y: list(pytree.tree_leaves(mapped(x, y))), [x, y])
+    assert targets(traced).count("aten.mul.Tensor") == 3
+    assert not any(node.op == "get_attr" for node in traced.graph.nodes)
+    torch.testing.assert_close(traced(-x, y), list(pytree.tree_leaves(mapped(-x, y))))
+
+
+def test_what_is_mapped_over_many_items_runs_at_once() -> None:
+    """Masks are made so, one call for each pair of times."""
+    times = torch.arange(40)
+    pairs = torch.vmap(torch.vmap(lambda i, j: i >= j, (None, 0)), (0, None))
+    traced = trace_aten(lambda x: x.masked_fill(pairs(times, times), 0.0), [torch.ones(40, 40)])
+    assert len(targets(traced)) < 40
+    assert torch.equal(traced(torch.ones(40, 40)), torch.ones(40, 40).triu(1))
 
 
 def test_notes_for_the_profiler_leave_no_node() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -210,6 +211,22 @@ def test_a_wrong_attribute_is_caught() -> None:
     wrong = tuple(dataclasses.replace(a, new=3) if a.name == "width" else a for a in plan.attributes)
     with pytest.raises(VerificationError, match=r"the plan sets \.?width wrongly"):
         verify(model, pruned, dataclasses.replace(plan, attributes=wrong), x, graph=graph)
+
+
+def test_a_network_that_does_not_run_gets_advice_that_fits() -> None:
+    """The example inputs are right, since the original runs on them."""
+    model, pruned, plan, x, graph = subject("heads")
+    pruned.width = 4
+    with pytest.raises(VerificationError) as caught:
+        verify(model, pruned, plan, x, graph=graph)
+    message = str(caught.value)
+    assert "Check that the example inputs" not in message
+    (line,) = [text.strip() for text in message.splitlines() if text.startswith("    ")]
+    at = int(re.findall(r"\.py:(\d+)", message)[0])
+    assert graph.groups_at(inspect.getsourcefile(type(model)), at)
+    assert line in inspect.getsource(type(model))
+    assert all(f"'{name}'" in message for name in graph.groups_at(inspect.getsourcefile(type(model)), at))
+    assert graph.groups_at("elsewhere.py", at) == ()
 
 
 def test_a_broken_tie_is_caught() -> None:

@@ -3,7 +3,8 @@
     python -m benchmarks.train_separator train runs/utterance     # goes on where an interrupted run stopped
     python -m benchmarks.train_separator evaluate runs/utterance
     python -m benchmarks.train_separator export runs/utterance benchmarks/demo/conv_tasnet_8k.safetensors
-    python -m benchmarks.train_separator train runs/sudormrf --separator sudormrf --steps 8000
+    python -m benchmarks.train_separator train runs/sudormrf --separator sudormrf --steps 5000
+    python -m benchmarks.train_separator export runs/sudormrf benchmarks/weights/sudormrf_8k.safetensors
 
 The number of steps fixes the learning-rate schedule, and batch i depends only on the seed and i, so that an interrupted
 run ends like one that ran through.

@@ -1,6 +1,5 @@
 """`optimize`: makes a network as fast as its device allows, without changing what it computes."""
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -11,6 +10,7 @@ from torch import nn
 
 from prunegraph.capture.example import Nested, call_arguments, normalise_example
 from prunegraph.errors import InputError, UnsupportedModelError
+from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, synchronise
 
 _WARM_UP_RUNS = 3
@@ -116,7 +116,7 @@ def optimize(model: nn.Module, example_inputs: Any, *, measure_for: float = 2.0)
     """
     if any(module.training for module in model.modules()):
         raise InputError("the network is in training mode; call model.eval() first")
-    network = _contiguous(copy.deepcopy(model))
+    network = _contiguous(copy_of(model))
     example = normalise_example(example_inputs)
     args, kwargs = call_arguments(example_inputs)
     device = example.tensors[0].device

@@ -20,6 +20,7 @@ from prunegraph.evaluation.separation import Evaluation, evaluate
 from prunegraph.evaluation.speed import Speed, measure_speed
 from prunegraph.io.saved_network import read
 from prunegraph.io.saving import rebuild
+from prunegraph.recovery.batches import mono_signal
 
 
 def evaluate_command(  # noqa: PLR0913 - one parameter per option
@@ -152,9 +153,7 @@ def _opened(request: NetworkRequest, directory: Path | None, device: torch.devic
     """The network or the saved one, and its example input."""
     saved = None if directory is None else read(directory)
     model, example = open_network(request, None if saved is None else floating_dtype(saved.state.tensors))
-    signal = example[0] if isinstance(example, tuple) and len(example) == 1 else example
-    if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
-        raise InputError("evaluate needs a network that takes one mono signal: (batch, time) or (batch, 1, time)")
+    signal = mono_signal(example, "evaluate needs a network that takes")
     if saved is not None and directory is not None:
         model = rebuild(model, saved, directory)
     return model.to(device), signal

@@ -22,7 +22,7 @@ from prunegraph.errors import DataError, InputError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.saving import load
 from prunegraph.io.state import state_of
-from prunegraph.recovery.batches import Batch
+from prunegraph.recovery.batches import Batch, mono_signal
 from prunegraph.recovery.compensation import compensate
 from prunegraph.recovery.distillation import Loss
 from prunegraph.recovery.losses import pit_si_sdr_loss, pit_snr_loss
@@ -125,9 +125,7 @@ class _Speech:
     """Mixtures of two speakers in the layout of the network's example; validation on other utterances."""
 
     def __init__(self, corpus: Corpus, seconds: float, size: int, example: Any) -> None:
-        signal = example[0] if isinstance(example, tuple) and len(example) == 1 else example
-        if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
-            raise InputError("finetune needs a network that takes one mono signal: (batch, time) or (batch, 1, time)")
+        signal = mono_signal(example, "finetune needs a network that takes")
         settings, split = MixtureSettings(min_seconds=seconds, max_seconds=seconds), split_by_utterance(corpus)
         self._train = _sampler(split.train, settings, "trained on")
         self._validation = _sampler(split.val, settings, "kept for validation")

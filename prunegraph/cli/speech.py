@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunegraph.data.corpus import read_speaker_folder
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
-from prunegraph.errors import InputError
+from prunegraph.recovery.batches import mono_signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,7 @@ class SpeechBatches:
     """
 
     def __init__(self, request: SpeechRequest, example: Any) -> None:
-        signal = example[0] if isinstance(example, tuple) and len(example) == 1 else example
-        if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
-            raise InputError(
-                "--speakers needs a network that takes one mono signal, of shape (batch, time) or (batch, 1, time)"
-            )
+        signal = mono_signal(example, "--speakers needs a network that takes")
         seconds = signal.shape[-1] / request.sample_rate
         settings = MixtureSettings(min_seconds=seconds, max_seconds=seconds)
         self._sampler = MixtureSampler(read_speaker_folder(request.folder, request.sample_rate), settings)

@@ -8,13 +8,12 @@ from itertools import islice
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.state import seeded
 from prunegraph.data.corpus import split_by_utterance
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
-from prunegraph.errors import InputError
 from prunegraph.evaluation.intervals import MeanInterval
 from prunegraph.evaluation.separation import evaluate
 from prunegraph.graph import build_graph
@@ -24,7 +23,7 @@ from prunegraph.leaderboard.scratch import from_scratch
 from prunegraph.leaderboard.study import DENSE, REFERENCE, SCRATCH, Cell, Recovery, Study
 from prunegraph.pipeline import PruningResult, Scoring, prune_in_stages
 from prunegraph.plugin.manager import find_criterion
-from prunegraph.recovery.batches import Batch
+from prunegraph.recovery.batches import Batch, mono_signal
 from prunegraph.recovery.compensation import compensate
 from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
 from prunegraph.recovery.losses import pit_si_sdr_loss
@@ -78,9 +77,7 @@ class Laboratory:
             InputError: it does not take one mono signal.
         """
         network, example = next(entrant for entrant in self.study.entrants if entrant.name == name).open()
-        signal = example[0] if isinstance(example, tuple) and len(example) == 1 else example
-        if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
-            raise InputError(f"{name} must take one mono signal: (batch, time) or (batch, 1, time)")
+        signal = mono_signal(example, f"{name} must take")
         dims: Any = signal.dim()
         return Separator(network=network.to(self.study.device).eval(), dims=dims, dtype=signal.dtype)
 
@@ -102,7 +99,7 @@ class Laboratory:
         if cell.criterion == DENSE:
             return self._dense(separator)
         name = REFERENCE if cell.criterion == SCRATCH else cell.criterion
-        data, watch = self.heard(separator, cell.seed), Stopwatch()
+        data, watch = self.heard(separator, cell.seed), StageTimes()
         scoring = Scoring(criterion=find_criterion(name), data=data, loss=pit_si_sdr_loss, seed=cell.seed)
         budget = Budget(macs=cell.budget)
         result = prune_in_stages(separator.network, data[0][0], budget, scoring, stage=watch.stage)
@@ -168,7 +165,7 @@ class Laboratory:
         return round(macs / (self.study.effort.batch * self.study.effort.seconds))
 
 
-class Stopwatch:
+class StageTimes:
     """How long each stage took."""
 
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prunegraph.capture.example import Nested
 from prunegraph.errors import DataError, InputError
@@ -15,6 +16,18 @@ Batch: TypeAlias = tuple[Any, Any]
 
 Data: TypeAlias = Iterable[Batch] | Callable[[int], Iterable[Batch]]
 """Batches that can be gone through again and again, or a function that gives them from number ``start`` on."""
+
+
+def mono_signal(example: Any, demand: str) -> Tensor:
+    """The one tensor of an example, ``(batch, time)`` or ``(batch, 1, time)``.
+
+    Raises:
+        InputError: the example is another one; the message begins with ``demand``, such as "evaluate needs".
+    """
+    signal = example[0] if isinstance(example, tuple) and len(example) == 1 else example
+    if not isinstance(signal, Tensor) or signal.dim() not in (2, 3) or (signal.dim() == 3 and signal.shape[1] != 1):
+        raise InputError(f"{demand} one mono signal: (batch, time) or (batch, 1, time)")
+    return signal
 
 
 def stream(data: Data, start: int, seed: int) -> Iterator[Batch]:

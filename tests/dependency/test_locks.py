@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from prunegraph import DependencyGraph, build_graph
 from prunegraph.ir.channels import Lock
-
-
-@torch.library.custom_op("prunegraph_tests::mystery", mutates_args=())
-def mystery(x: Tensor) -> Tensor:
-    """An op that no rule knows."""
-    return x.sort(dim=1).values.clone()
+from tests.unknown_op import NAME, mystery
 
 
 class Between(nn.Module):
@@ -67,7 +62,7 @@ def chosen(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("between", "op", "reason"),
     [
-        (unknown_op, "prunegraph_tests.mystery", "prunegraph has no rule for prunegraph_tests.mystery"),
+        (unknown_op, NAME, f"prunegraph has no rule for {NAME}"),
         (hard_coded_view, "aten.view", "the size 8 is written in the code"),
         (fixed_operand, "aten.mul.Tensor", "meets a value of fixed size"),
     ],
@@ -84,13 +79,13 @@ def test_a_lock_tells_op_reason_and_line(between: Callable[[Tensor], Tensor], op
 
 
 def test_an_op_without_rule_is_named_and_counted() -> None:
-    assert dict(graph_of(unknown_op).without_rule) == {"prunegraph_tests.mystery": 1}
-    assert dict(graph_of(lambda x: mystery(mystery(x))).without_rule) == {"prunegraph_tests.mystery": 2}
+    assert dict(graph_of(unknown_op).without_rule) == {NAME: 1}
+    assert dict(graph_of(lambda x: mystery(mystery(x))).without_rule) == {NAME: 2}
 
 
 def test_an_op_without_rule_locks_what_comes_out_of_it() -> None:
     """The layer that reads its output keeps its input width."""
-    assert "prunegraph_tests.mystery" not in {lock.op for lock in locks(graph_of(unknown_op), "b.weight[1]")}
+    assert NAME not in {lock.op for lock in locks(graph_of(unknown_op), "b.weight[1]")}
     assert locks(graph_of(unknown_op), "b.weight[1]")[0].reason == "takes a fixed number of input features"
 
 
@@ -104,8 +99,6 @@ def test_positions_written_in_the_code_stay(between: Callable[[Tensor], Tensor])
 
 
 def test_outputs_keep_their_width() -> None:
-    graph = graph_of(torch.relu)
-    assert locks(graph, "c.weight[1]") if not graph.groups else True
     model = nn.Sequential(nn.Conv1d(1, 8, 1), nn.ReLU(), nn.Conv1d(8, 3, 1))
     locked = locks(build_graph(model, torch.randn(1, 1, 4)), "2.weight[0]")
     assert [lock.reason for lock in locked] == ["the network's output keeps its shape"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import prunegraph
 from prunegraph import Budget, MaskedProgram, PlanError, apply, build_graph, prune, score, select, slice_optimizer
+from tests.unknown_op import NAME, mystery
 
 SIGNAL = torch.randn(2, 1, 32, generator=torch.Generator().manual_seed(0))
 
@@ -177,17 +178,6 @@ def test_scores_count_all_coupled_layers() -> None:
     assert 0 in select(graph, scores, Budget(ratio=0.75)).kept["0.weight[0]"]
 
 
-@torch.library.custom_op("prunegraph_tests::opaque", mutates_args=())
-def opaque(x: Tensor) -> Tensor:
-    """An op without a rule."""
-    return x * 2
-
-
-@opaque.register_fake
-def _opaque_shape(x: Tensor) -> Tensor:
-    return torch.empty_like(x)
-
-
 def test_what_cannot_be_followed_is_named() -> None:
     """Elsewhere such layers are silently left out, or taken for harmless."""
 
@@ -197,13 +187,11 @@ def test_what_cannot_be_followed_is_named() -> None:
             self.a, self.b, self.c = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 8, 1), nn.Conv1d(8, 1, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.c(self.b(opaque(self.a(x)).detach()))
+            return self.c(self.b(mystery(self.a(x)).detach()))
 
     report = prune(Opaque(), SIGNAL, budget=Budget(ratio=0.5)).report
-    assert report.without_rule == {"prunegraph_tests.opaque": 1}
-    assert "prunegraph has no rule for prunegraph_tests.opaque" in [
-        lock.reason for group in report.locked for lock in group.locks
-    ]
+    assert report.without_rule == {NAME: 1}
+    assert f"prunegraph has no rule for {NAME}" in [lock.reason for group in report.locked for lock in group.locks]
 
 
 def test_files_shrink_with_the_network(tmp_path: Path) -> None:

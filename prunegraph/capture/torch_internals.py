@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import torch
 from torch import fx, nn
-from torch._decomp import decompositions
+from torch._dispatch.python import no_python_dispatcher
 from torch._functorch import apis
 from torch._functorch.vmap import _process_batched_inputs
 from torch.fx.experimental import proxy_tensor
@@ -28,8 +28,6 @@ VALUE = "prunegraph_value"
 _MODE_SWITCHES = (torch._C._set_grad_enabled,)
 _DYNAMO = "torch._dynamo"
 """The machinery of torch.compile: it takes a second to load, so it is looked for only where it is loaded already."""
-
-_decomposed_layer: Callable[..., Any] = decompositions.one_layer_lstm
 
 _vmap: Callable[..., Any] = apis.vmap_impl  # type: ignore[attr-defined]
 
@@ -50,7 +48,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
         warnings.simplefilter("ignore")
         with (
             patch.object(proxy_tensor, "set_meta", _note_value),
-            patch.object(decompositions, "one_layer_lstm", _one_layer_lstm),
+            patch.object(proxy_tensor, "_enable_thunkify", _natively),
             _compiled_functions_as_written(),
             patch.object(apis, "vmap_impl", _item_by_item),
             patch.object(torch.jit.ScriptFunction, "__call__", _call_as_written),
@@ -105,10 +103,12 @@ def _item_by_item(
     return pytree.tree_unflatten(stacked, structures[0])
 
 
-def _one_layer_lstm(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """An LSTM layer as torch decomposes it; torch 2.11 leaves its final states a dimension too many."""
-    output, states = _decomposed_layer(*args, **kwargs)
-    return output, tuple(state.flatten(0, -2) for state in states)
+def _natively(tracer: Any, *, enable: bool = True) -> AbstractContextManager[Any]:
+    """Around the run of a recorded op: lets torch's own kernels run it, its parts too, not Python's versions of them.
+
+    Those take 10 times as long where an op has many parts. What is replaced only matters to symbolic sizes.
+    """
+    return no_python_dispatcher()
 
 
 def _note_value(proxy: fx.Proxy, value: Any) -> fx.Proxy:

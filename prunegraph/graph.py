@@ -19,11 +19,10 @@ from prunegraph.capture.tracer import capture
 from prunegraph.cost.build import build_cost_model
 from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
-from prunegraph.dependency.grouping import group_channels
+from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import SizeUse
-from prunegraph.dependency.propagation import RuledCall, propagate
-from prunegraph.dependency.size_uses import Solution, settle, solve_for
-from prunegraph.dependency.torch_modules import add_module_sizes
+from prunegraph.dependency.propagation import RuledCall
+from prunegraph.dependency.size_uses import Solution, solve_for
 from prunegraph.dependency.view import as_networkx
 from prunegraph.errors import PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
@@ -266,10 +265,8 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
 
 def analyse(model: nn.Module, trace: Trace) -> DependencyGraph:
     """Finds which channels are coupled from one recorded forward pass of ``model``."""
-    found = propagate(trace, RuleBook(load_op_rules(create_manager())))
-    add_module_sizes(found.space)
-    settle(found.space, found.labels)
-    grouping = group_channels(found.space)
+    coupling = couple(trace, RuleBook(load_op_rules(create_manager())))
+    found, grouping = coupling.found, coupling.grouping
     branches = find_branches(trace, found.space.uses, found.labels)
     tensors = named_tensors(model)
     return DependencyGraph(

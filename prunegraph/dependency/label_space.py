@@ -1,7 +1,9 @@
 """Collects what the op rules find: atoms, couplings, locks and size uses."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -42,16 +44,42 @@ class LockedAtoms:
     is_channel: bool
 
 
-class LabelSpace:
-    """The atoms of one network and all that is known about them; implements `prunegraph.rules.base.LabelSink`."""
+Place: TypeAlias = tuple[str, str]
+"""A node, and what is to be chosen there."""
 
-    def __init__(self, trace: Trace) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """A place where only one of several sets of atoms can stay prunable.
+
+    Attributes:
+        place: where.
+        ways: the sets of atoms, the likeliest first.
+        taken: number of the way that was taken.
+    """
+
+    place: Place
+    ways: Sequence[Atoms]
+    taken: int
+
+
+class LabelSpace:
+    """The atoms of one network and all that is known about them; implements `prunegraph.rules.base.LabelSink`.
+
+    Args:
+        trace: the record of the network.
+        turned: places where another way than the first is to be taken, and which.
+    """
+
+    def __init__(self, trace: Trace, turned: Mapping[Place, int]) -> None:
         self.trace = trace
+        self.turned = turned
         self.count = 0
         self.tensor_labels: dict[str, Labels] = {}
         self.locked: list[LockedAtoms] = []
         self.uses: list[SizeUse] = []
         self.pieces: list[Atoms] = []
+        self.choices: list[Choice] = []
         self._lefts: list[Atoms] = []
         self._rights: list[Atoms] = []
         for spec in trace.tensors.values():
@@ -91,6 +119,13 @@ class LabelSpace:
             return
         site = self.trace.site(node)
         self.uses.append(SizeUse(expression=expression, atoms=atoms, size=size, op=op_name(node), site=site))
+
+    def choose(self, node: fx.Node, question: str, ways: Sequence[Atoms]) -> int:
+        """Which way to take where only one of several sets of atoms can stay prunable."""
+        place = node.name, question
+        choice = Choice(place=place, ways=ways, taken=self.turned.get(place, 0))
+        self.choices.append(choice)
+        return choice.taken
 
     def components(self) -> Atoms:
         """For each atom the number of the set of atoms that it comes and goes with."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from prunegraph.dependency.label_space import LabelSpace, op_name
+from prunegraph.dependency.label_space import LabelSpace, Place, op_name
 from prunegraph.errors import PrunegraphError
 from prunegraph.ir.trace import Trace, ValueSpec
 from prunegraph.rules.base import Call, Rule
@@ -40,13 +40,13 @@ class Propagation:
     without_rule: Mapping[str, int]
 
 
-def propagate(trace: Trace, book: RuleBook) -> Propagation:
+def propagate(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Propagation:
     """Labels every value of the graph.
 
     Tensors bring their own atoms, inputs none. What the network returns is locked, as is whatever meets an op
-    without a rule.
+    without a rule. Where rules have a choice they take their first way, or the one given in ``turned``.
     """
-    walk = _Walk(trace, book)
+    walk = _Walk(trace, LabelSpace(trace, turned), book)
     for node in trace.graph.nodes:
         walk.visit(node)
     return Propagation(
@@ -58,9 +58,8 @@ def propagate(trace: Trace, book: RuleBook) -> Propagation:
 
 
 class _Walk:
-    def __init__(self, trace: Trace, book: RuleBook) -> None:
-        self.trace, self.book = trace, book
-        self.space = LabelSpace(trace)
+    def __init__(self, trace: Trace, space: LabelSpace, book: RuleBook) -> None:
+        self.trace, self.space, self.book = trace, space, book
         self.labels: dict[str, Any] = {}
         self.calls: dict[str, RuledCall] = {}
         self.without_rule: dict[str, int] = {}

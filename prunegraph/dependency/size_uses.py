@@ -196,10 +196,10 @@ class _Choices:
 
 def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], components: Atoms) -> None:
     use = conflict.use
+    if _couple_parts(space, use, labels, components):
+        return
     mended = [_couple_in_proportion(space, (use, other), components) for other in conflict.fixed_by]
     if any(mended) or (not mended and _couple_multiples(space, use, components)):
-        return
-    if _couple_parts(space, use, labels, components):
         return
     for involved in (use, *conflict.fixed_by):
         _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
@@ -224,14 +224,18 @@ def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> boo
 
 
 def _couple_parts(space: LabelSpace, use: SizeUse, labels: Mapping[str, Labels], components: Atoms) -> bool:
-    """Couples index i of every half (or third, ...) of a dimension that is cut at half of its own size."""
-    shapes = [atoms for atoms in _read_shapes(use, labels) if atoms is not None]
-    if use.atoms is None or len(shapes) != 1 or len(shapes[0]) % len(use.atoms) or len(use.atoms) < 2:
+    """Couples index i of every half (third, ...) of a dimension that is cut at a half (two thirds, ...) of its size."""
+    shapes = {leaf for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)}
+    whole = _atoms_of(shapes.pop(), labels) if len(shapes) == 1 else None
+    if use.atoms is None or whole is None or not np.isin(components[use.atoms], components[whole]).all():
         return False
-    parts = shapes[0].reshape(-1, len(use.atoms))
-    for part in parts[1:]:
-        space.unite(parts[0], part)
-    return bool((components[parts] != components[parts[0]]).any())
+    widest = math.gcd(len(whole), len(use.atoms))
+    for width in (w for w in range(widest, 1, -1) if widest % w == 0):
+        parts = whole.reshape(-1, width)
+        if (components[parts] != components[parts[0]]).any():
+            space.unite(np.tile(parts[0], len(parts) - 1), parts[1:].reshape(-1))
+            return True
+    return False
 
 
 def _couple_blocks(space: LabelSpace, dims: Iterable[Atoms], count: int, components: Atoms) -> bool:

@@ -43,6 +43,13 @@ class LabelSink(Protocol):
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms can never be removed; ``is_channel`` is False for kernel taps and the like."""
 
+    def choose(self, node: fx.Node, question: str, ways: Sequence[Atoms]) -> int:
+        """Which way to take where only one of several sets of atoms can stay prunable; the likeliest stands first.
+
+        Another way is tried if everything that the first one left prunable turns out to be locked. ``question`` tells
+        the choices at one node apart.
+        """
+
     def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
         """After pruning, the expression must evaluate to the number of kept atoms (``size`` where there are none)."""
 

@@ -12,13 +12,16 @@ from prunegraph.rules.base import Atoms, Call, Labels, Rule
 
 aten = torch.ops.aten
 
+_IN_CODE = 2
+"""How rigid a size is that is written in the code."""
+
 
 class Reshape(Rule):
     """``view``, ``reshape``, ``flatten``, ``unflatten``: sizes are matched block by block.
 
     Merging a labelled dimension with a fixed one repeats its atoms. Splitting a labelled dimension leaves one of the
     new axes prunable: the one along which the atoms already vary alone, else the one whose size the code can give up
-    most easily, else the larger; the atoms along the other axes are united.
+    most easily, else the larger, else another one; the atoms along the other axes are united.
     """
 
     def __init__(self, sizes: str | None = None) -> None:
@@ -47,34 +50,40 @@ class Reshape(Rule):
             return
         table = atoms.reshape([call.output_shape[dim] for dim in outof])
         axis = self._prunable_axis(call, table, outof)
-        rows = np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
+        rows = _along(table, axis)
         call.sink.unite(np.tile(rows[0], len(rows) - 1), rows[1:].reshape(-1))
         out[outof[axis]] = rows[0]
 
     def _merged(self, call: Call, into: list[int]) -> Atoms:
         """Atoms of the merged dimensions; at most one of them can vary, the others are locked."""
-        labels, shape = call.labels("self"), call.shape("self")
-        labelled = sorted((dim for dim in into if labels[dim] is not None), key=lambda dim: -shape[dim])
-        for dim in labelled[1:]:
-            call.lock(labels[dim], "merged with another channel dimension")
-        axis = into.index(labelled[0])
-        view = [1] * len(into)
-        view[axis] = -1
-        atoms = labels[labelled[0]]
-        assert atoms is not None
-        return np.broadcast_to(atoms.reshape(view), [shape[dim] for dim in into]).reshape(-1)
+        shape = call.shape("self")
+        labelled = {dim: atoms for dim in into if (atoms := call.labels("self")[dim]) is not None}
+        ways = sorted(labelled, key=lambda dim: -shape[dim])
+        varying = ways[self._choose(call, f"merged {into[0]}", [labelled[dim] for dim in ways])]
+        for dim in ways:
+            if dim != varying:
+                call.lock(labelled[dim], "flattened with another channel dimension; only one of the two can shrink")
+        view = [shape[dim] if dim == varying else 1 for dim in into]
+        return np.broadcast_to(labelled[varying].reshape(view), [shape[dim] for dim in into]).reshape(-1)
 
     def _prunable_axis(self, call: Call, table: Atoms, outof: list[int]) -> int:
         varying = [axis for axis in range(table.ndim) if (table != table.take([0], axis=axis)).any()]
         candidates = varying or list(range(table.ndim))
-        return min(candidates, key=lambda axis: (self._rigidity(call, outof[axis]), -table.shape[axis]))
+        ways = sorted(candidates, key=lambda axis: (self._rigidity(call, outof[axis]), -table.shape[axis]))
+        open_ways = [axis for axis in ways if self._rigidity(call, outof[axis]) < _IN_CODE]
+        if not open_ways:
+            return ways[0]
+        return open_ways[self._choose(call, f"split {outof[0]}", [_along(table, axis)[0] for axis in open_ways])]
+
+    def _choose(self, call: Call, question: str, ways: Sequence[Atoms]) -> int:
+        return call.sink.choose(call.node, question, ways) if len(ways) > 1 else 0
 
     def _rigidity(self, call: Call, dim: int) -> int:
-        """0: the size follows by itself; 1: an attribute must change; 2: the number is written in the code."""
+        """0: the size follows by itself; 1: an attribute must change; ``_IN_CODE``: it cannot."""
         origin = self._origin(call, dim)
         if origin in (Constant(-1), Derived()) or _reads_labelled_shape(call, origin):
             return 0
-        return 1 if any(isinstance(leaf, Attribute) for leaf in leaves(origin)) else 2
+        return 1 if any(isinstance(leaf, Attribute) for leaf in leaves(origin)) else _IN_CODE
 
     def _origin(self, call: Call, dim: int) -> Expression:
         if self.sizes is None or not isinstance(call.get(self.sizes), list | tuple):
@@ -86,6 +95,11 @@ class Reshape(Rule):
     def _offset(self, call: Call) -> int:
         """Where the listed sizes begin: ``unflatten`` lists those of one dimension only."""
         return int(call["dim"]) % len(call.shape("self")) if "dim" in call.arguments else 0
+
+
+def _along(table: Atoms, axis: int) -> Atoms:
+    """The table as rows that run along one axis."""
+    return np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
 
 
 def _reads_labelled_shape(call: Call, origin: Expression) -> bool:

@@ -306,6 +306,51 @@ class Similarity(nn.Module):
         return torch.cat([x, x * strongest], dim=1)
 
 
+class DynamicFilters(nn.Module):
+    """Filters that are computed, for each channel or for each group of channels, at every time."""
+
+    def __init__(
+        self, channels: int, width: int, *, shared: Literal["by none", "by group"], taps: Literal[3, 1, 7, 15]
+    ) -> None:
+        super().__init__()
+        self.taps = taps
+        self.groups = width if shared == "by none" else 2
+        self.out_channels = self.groups if shared == "by none" else 2 * width
+        self.spread = nn.Conv1d(channels, self.out_channels, 1)
+        self.filters = nn.Conv1d(self.out_channels, self.groups * taps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.spread(x)
+        batch, channels, time = x.shape
+        weight = self.filters(x).view(batch, self.groups, self.taps, time).unsqueeze(2)
+        rows = F.pad(x, (self.taps // 2, self.taps // 2)).unfold(2, self.taps, 1).transpose(2, 3)
+        rows = rows.reshape(batch, self.groups, -1, self.taps, time)
+        return (weight * rows).sum(dim=3).reshape(batch, channels, time)
+
+
+class UnevenCut(nn.Module):
+    """A share of the channels, counted from their number, is treated in another way."""
+
+    def __init__(
+        self, channels: int, width: int, *, cut: Literal["split", "slices", "second part"], parts: Literal[2, 3, 4]
+    ) -> None:
+        super().__init__()
+        self.cut, self.parts = cut, parts
+        self.out_channels = width * parts
+        self.spread = nn.Conv1d(channels, self.out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.spread(x)
+        part = x.shape[1] // self.parts
+        if self.cut == "split":
+            one, other = torch.split(x, [part, x.shape[1] - part], dim=1)
+        elif self.cut == "slices":
+            one, other = x[:, :part], x[:, part:]
+        else:
+            one, other = x[:, part : 2 * part], torch.cat([x[:, :part], x[:, 2 * part :]], dim=1)
+        return torch.cat([torch.tanh(one), other], dim=1)
+
+
 BLOCKS = (
     SizedView,
     ChannelLoop,
@@ -315,4 +360,6 @@ BLOCKS = (
     Parametrized,
     PackedRecurrent,
     Similarity,
+    DynamicFilters,
+    UnevenCut,
 )

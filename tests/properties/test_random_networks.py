@@ -20,6 +20,7 @@ WITH_LOCKS = {
     "StackUnbind": "one weight per branch",
     "Reorder": "channels rolled and addressed by number",
     "Hierarchical": "slices at multiples of an attribute",
+    "DynamicFilters": "filters of groups of channels, whose number stays",
     "MergeIntoBatch": "features of each channel flattened with the channels",
     "Neighbours": "a window slides over the channels",
     "WrittenAttention": "sizes written in the code, masks as long as the longest input",

@@ -1,0 +1,123 @@
+"""Where only one of two dimensions can shrink, and which of them it is shows later."""
+
+from typing import Literal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import prunegraph
+from prunegraph import Budget, build_graph
+
+
+class DynamicFilters(nn.Module):
+    """Every channel and time has a filter of its own: ``channels * taps`` outputs viewed as (channels, taps)."""
+
+    def __init__(self, channels: int, taps: int) -> None:
+        super().__init__()
+        self.channels, self.taps = channels, taps
+        self.first, self.last = nn.Conv1d(1, channels, 3), nn.Conv1d(channels, 1, 1)
+        self.filters = nn.Conv1d(channels, channels * taps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        weight = self.filters(x).view(x.shape[0], self.channels, self.taps, -1)
+        padded = F.pad(x, (self.taps // 2, self.taps // 2))
+        return self.last((weight * padded.unfold(2, self.taps, 1).transpose(2, 3)).sum(dim=2))
+
+
+@pytest.mark.parametrize(("channels", "taps"), [(16, 3), (8, 9), (6, 15)])
+def test_filters_per_channel_shrink_in_channels(channels: int, taps: int) -> None:
+    """Both sizes are attributes; the larger one is not always that of the channels."""
+    model, x = DynamicFilters(channels, taps).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+    (group,) = build_graph(model, x).groups
+    owned = next(member.indices for member in group.members if member.tensor == "filters.weight" and member.dim == 0)
+    assert owned.tolist() == [list(range(c * taps, (c + 1) * taps)) for c in range(channels)]
+    pruned = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5)).model
+    assert (pruned.channels, pruned.taps) == (channels // 2, taps)
+
+
+class Involution(nn.Module):
+    """Filters shared by the channels of each group of ``channels // groups``."""
+
+    def __init__(self, channels: int, groups: int, taps: int) -> None:
+        super().__init__()
+        self.channels, self.groups, self.taps, self.per_group = channels, groups, taps, channels // groups
+        self.first, self.last = nn.Conv1d(1, channels, 3), nn.Conv1d(channels, 1, 1)
+        self.filters = nn.Conv1d(channels, groups * taps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        batch, _, time = x.shape
+        weight = self.filters(x).view(batch, self.groups, self.taps, time).unsqueeze(2)
+        rows = F.pad(x, (self.taps // 2, self.taps // 2)).unfold(2, self.taps, 1).transpose(2, 3)
+        rows = rows.reshape(batch, self.groups, self.per_group, self.taps, time)
+        return self.last((weight * rows).sum(dim=3).view(batch, self.channels, time))
+
+
+@pytest.mark.parametrize(("channels", "groups", "taps"), [(24, 6, 9), (24, 3, 9), (24, 6, 3)])
+def test_filters_per_group_do_not_lock_the_channels(channels: int, groups: int, taps: int) -> None:
+    model, x = Involution(channels, groups, taps).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+    graph = build_graph(model, x)
+    assert "first.weight" in {member.tensor for group in graph.groups for member in group.members}
+    prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+
+
+class JoinedWithPositions(nn.Module):
+    """Channels are flattened with a learned table over positions, of which there are more, but which are fixed."""
+
+    def __init__(self, channels: int, positions: int) -> None:
+        super().__init__()
+        self.channels, self.positions = channels, positions
+        self.first, self.last = nn.Conv1d(1, channels, 1), nn.Conv1d(channels, 1, 1)
+        self.table = nn.Parameter(torch.randn(positions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        joined = (x.mean(dim=-1)[:, :, None] * self.table).flatten(1).view(x.shape[0], self.channels, self.positions)
+        return self.last(x + joined)
+
+
+def test_the_flattened_dimension_that_can_shrink_does() -> None:
+    model = JoinedWithPositions(6, 20).double().eval()
+    x = torch.randn(2, 1, 20, dtype=torch.float64)
+    graph = build_graph(model, x)
+    (group,) = graph.groups
+    assert group.width == 6
+    (locked,) = [locked for locked in graph.locked if locked.name == "table[0]"]
+    assert "flattened with another channel dimension; only one of the two can shrink" in {
+        lock.reason for lock in locked.locks
+    }
+    prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+
+
+class CutAtAShare(nn.Module):
+    """Treats the first quarter of its channels, or half of them, in another way."""
+
+    def __init__(self, channels: int, cut: Literal["split", "slices", "three parts"]) -> None:
+        super().__init__()
+        self.cut = cut
+        self.first, self.last = nn.Conv1d(1, channels, 1), nn.Conv1d(channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        fold = x.shape[1] // 4
+        if self.cut == "split":
+            parts = torch.split(x, [fold, x.shape[1] - fold], dim=1)
+        elif self.cut == "slices":
+            parts = x[:, :fold], x[:, fold:]
+        else:
+            parts = x[:, fold : 2 * fold], torch.cat([x[:, :fold], x[:, 2 * fold :]], dim=1)
+        return self.last(torch.cat([parts[0].tanh(), parts[1]], dim=1))
+
+
+@pytest.mark.parametrize("cut", ["split", "slices", "three parts"])
+@pytest.mark.parametrize("channels", [12, 16])
+def test_quarters_shrink_together(channels: int, cut: Literal["split", "slices", "three parts"]) -> None:
+    model = CutAtAShare(channels, cut).double().eval()
+    x = torch.randn(2, 1, 5, dtype=torch.float64)
+    (group,) = build_graph(model, x).groups
+    owned = next(member.indices for member in group.members if member.tensor == "first.weight")
+    assert sorted(owned.tolist()) == [[i + part * channels // 4 for part in range(4)] for i in range(channels // 4)]
+    prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))

@@ -208,11 +208,17 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
 def _couple_in_proportion(space: LabelSpace, uses: tuple[SizeUse, SizeUse], components: Atoms) -> bool:
     """Couples index i of one with block i of the other, so that ``width`` and ``2 * width`` shrink in proportion.
 
+    Where one is cut out of the other, as the slices at multiples of ``width`` are, all parts shrink alike.
+
     Returns:
         Whether that couples anything new.
     """
-    counted = [use.atoms for use in uses if use.atoms is not None]
-    return len(counted) == 2 and _couple_blocks(space, counted, math.gcd(*map(len, counted)), components)
+    counted = sorted((use.atoms for use in uses if use.atoms is not None), key=len)
+    if len(counted) != 2:
+        return False
+    if len(counted[0]) < len(counted[1]) and _lies_in(counted[0], counted[1], components):
+        return _couple_equal_parts(space, counted[1], len(counted[0]), components)
+    return _couple_blocks(space, counted, math.gcd(*map(len, counted)), components)
 
 
 def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> bool:
@@ -227,9 +233,18 @@ def _couple_parts(space: LabelSpace, use: SizeUse, labels: Mapping[str, Labels],
     """Couples index i of every half (third, ...) of a dimension that is cut at a half (two thirds, ...) of its size."""
     shapes = {leaf for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)}
     whole = _atoms_of(shapes.pop(), labels) if len(shapes) == 1 else None
-    if use.atoms is None or whole is None or not np.isin(components[use.atoms], components[whole]).all():
+    if use.atoms is None or whole is None or not _lies_in(use.atoms, whole, components):
         return False
-    widest = math.gcd(len(whole), len(use.atoms))
+    return _couple_equal_parts(space, whole, len(use.atoms), components)
+
+
+def _lies_in(part: Atoms, whole: Atoms, components: Atoms) -> bool:
+    return bool(np.isin(components[part], components[whole]).all())
+
+
+def _couple_equal_parts(space: LabelSpace, whole: Atoms, cut: int, components: Atoms) -> bool:
+    """Couples index i of parts so wide that both the cut and the whole are multiples, or narrower ones if they are."""
+    widest = math.gcd(len(whole), cut)
     for width in (w for w in range(widest, 1, -1) if widest % w == 0):
         parts = whole.reshape(-1, width)
         if (components[parts] != components[parts[0]]).any():

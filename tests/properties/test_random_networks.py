@@ -19,7 +19,6 @@ WITH_LOCKS = {
     "CatSplit": "chunks of unequal size, and a cut counted from the end",
     "StackUnbind": "one weight per branch",
     "Reorder": "channels rolled and addressed by number",
-    "Hierarchical": "slices at multiples of an attribute",
     "DynamicFilters": "filters of groups of channels, whose number stays",
     "MergeIntoBatch": "features of each channel flattened with the channels",
     "Neighbours": "a window slides over the channels",

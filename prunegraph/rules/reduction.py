@@ -202,7 +202,8 @@ class Renorm(Rule):
         keeps = keeps_of(mask, labels, dims)
         if keeps is None:
             return None
-        return mask.emit(masked_renorm, mask.value(call["self"]), keeps, dims, float(call["p"]), call["maxnorm"])
+        scaled = mask.emit(masked_renorm, _operand(call, mask), keeps, dims, float(call["p"]), call["maxnorm"])
+        return _given(call, mask, scaled)
 
 
 class Cumulative(Rule):
@@ -219,7 +220,23 @@ class Cumulative(Rule):
         keeps = keeps_of(mask, labels, dims_of(call["dim"], len(labels)))
         if keeps is None:
             return None
-        return mask.rerun(self=mask.emit(with_neutral, mask.value(call["self"]), keeps, self.neutral))
+        running = mask.rerun(self=mask.emit(with_neutral, _operand(call, mask), keeps, self.neutral))
+        return _given(call, mask, running)
+
+
+def _operand(call: Call, mask: Masker) -> fx.Node:
+    """The operand; a copy where the op writes over it, so that gradients can be found from what it was."""
+    value = mask.value(call["self"])
+    return mask.emit(torch.clone, value) if _is_in_place(call) else value
+
+
+def _given(call: Call, mask: Masker, result: fx.Node) -> fx.Node:
+    """The result, written where views of the operand see it if the op works in place."""
+    return mask.emit(torch.Tensor.copy_, mask.value(call["self"]), result) if _is_in_place(call) else result
+
+
+def _is_in_place(call: Call) -> bool:
+    return isinstance(call.node.target, torch._ops.OpOverload) and call.node.target._schema.is_mutable
 
 
 class Ranking(Rule):

@@ -121,6 +121,27 @@ def test_cosine_similarity(shapes: Sequence[Sequence[int]], dim: int) -> None:
     study.check()
 
 
+IN_PLACE: dict[str, Callable[[Tensor], Any]] = {
+    "renorm": lambda x: x.renorm_(2, 0, 1.0),
+    "cumsum": lambda x: x.cumsum_(1),
+    "cumprod": lambda x: x.cumprod_(1),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_is_written_into_a_view_is_seen_through_the_whole(name: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        whole = x * 1
+        IN_PLACE[name](whole.transpose(0, 2))
+        return whole.square()
+
+    study = Study(function, x=randoms((4, 5, 6))[0])
+    study.check()
+    keep = torch.full((len(study.sink.parent),), 0.5, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(study.masked(study.draw(0))(keep, *study.operands.values())[0].sum(), keep)
+    assert gradient.abs().max() > 0
+
+
 @pytest.mark.parametrize("shapes", [((4, 5, 6), (4, 5, 6)), ((4, 5, 6), (5, 1)), ((6,), (4, 5, 6)), ((6,), (6,))])
 @pytest.mark.parametrize(("order", "eps"), [(2.0, 1e-6), (1.0, 0.5), (3.0, 0.5), (inf, 0.5), (0.0, 0.5)])
 def test_pairwise_distance(shapes: Sequence[Sequence[int]], order: float, eps: float) -> None:

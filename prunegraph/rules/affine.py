@@ -78,6 +78,22 @@ class MatrixProduct(Rule):
         return [(call.real_products, *call.batch_sizes(self.left, self.right), *a[-2:], *columns)]
 
 
+class SummedProduct(MatrixProduct):
+    """``y[n, m] = added[n, m] + sum_bk a[b, n, k] b[b, k, m]``: the products of the whole batch are summed."""
+
+    def labels(self, call: Call) -> Labels:
+        a, b = call.labels(self.left), call.labels(self.right)
+        call.match(a[0], b[0], _INPUT)
+        call.match(a[2], b[1], _INPUT)
+        return self._plus(call, (a[1], b[2]))
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        a = call[self.left]
+        batch, _, columns = call.labels(a)
+        kept = mask.times_keep(mask.times_keep(mask.value(a), 0, batch), -1, columns)
+        return mask.rerun(**{self.left: kept})
+
+
 class Outer(Rule):
     """``y[i, j] = a[i] b[j]``."""
 
@@ -218,6 +234,7 @@ RULES: dict[Any, Rule] = {
     aten.dot: MatrixProduct("self", "tensor"),
     aten.addmm: MatrixProduct("mat1", "mat2", "self"),
     aten.baddbmm: MatrixProduct("batch1", "batch2", "self"),
+    aten.addbmm: SummedProduct("batch1", "batch2", "self"),
     aten.addmv: MatrixProduct("mat", "vec", "self"),
     aten.outer: Outer(),
     aten.bilinear: Bilinear(),

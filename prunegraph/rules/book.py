@@ -20,6 +20,7 @@ from prunegraph.rules import (
     reduction,
     reshape,
     sequence,
+    series,
     spatial,
     spectral,
 )
@@ -34,6 +35,7 @@ _FAMILIES = (
     cutting,
     norm,
     reduction,
+    series,
     sequence,
     attention,
     einsum,

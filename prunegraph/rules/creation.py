@@ -14,7 +14,7 @@ from prunegraph.rules.locking import fixed_numbers
 aten = torch.ops.aten
 
 
-def created(call: Call, name: str, index: int, size: int) -> Atoms | None:
+def created(call: Call, name: str, index: int | None, size: int) -> Atoms | None:
     """Atoms for a dimension that is made as wide as a size argument says; none where the number is in the code."""
     if size <= 1 or isinstance(call.origin(name, index), Constant):
         return None
@@ -38,6 +38,19 @@ class Fixed(Rule):
             call.lock_all(call.labels(operand), f"goes into {call.node.target}")
         shapes = call.output_shapes
         return (None,) * len(shapes[0]) if len(shapes) == 1 else tuple((None,) * len(shape) for shape in shapes)
+
+
+class Eye(Fixed):
+    """The identity matrix: what is left of one when rows and columns of the same indices go is one again."""
+
+    def labels(self, call: Call) -> Any:
+        rows, columns = call.output_shape
+        if rows != columns:
+            return super().labels(call)
+        atoms = created(call, "n", None, rows)
+        if atoms is not None and "m" in call.arguments:
+            call.require_size("m", None, atoms, columns)
+        return atoms, atoms
 
 
 class Arange(Fixed):
@@ -112,7 +125,7 @@ class Nothing(Rule):
 
 _CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
 _FIXED = (
-    "linspace logspace eye rand randn randint randperm rand_like randn_like randint_like hann_window "
+    "linspace logspace rand randn randint randperm rand_like randn_like randint_like hann_window "
     "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
     "triu_indices normal uniform exponential randn_like"
 )
@@ -122,6 +135,7 @@ RULES: dict[Any, Rule] = {
     operator.getitem: GetItem(),
     **{getattr(aten, name): Create() for name in _CREATED.split()},
     aten.arange: Arange(),
+    aten.eye: Eye(),
     **{getattr(aten, name): Fixed() for name in _FIXED.split()},
     **{getattr(aten, name): Nothing() for name in _NO_INFLUENCE.split()},
 }

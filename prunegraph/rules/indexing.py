@@ -253,27 +253,56 @@ class Triangle(Rule):
 
 
 class Diagonal(Rule):
-    """The diagonal of two dimensions, as a new last one."""
+    """The diagonal of two dimensions, as a new last one; that of a square couples its rows and columns."""
 
     def labels(self, call: Call) -> Labels:
         labels = call.labels(call.tensors()[0])
         fixed_numbers(call, "offset")
-        pair = {int(call[name]) % len(labels) for name in ("dim1", "dim2")}
-        call.lock_all([labels[dim] for dim in pair], _DIAGONAL)
-        return (*(atoms for dim, atoms in enumerate(labels) if dim not in pair), None)
+        pair = [int(call[name]) % len(labels) for name in ("dim1", "dim2")]
+        shared = _taken_diagonal(call, pair, int(call["offset"]))
+        return (*(atoms for dim, atoms in enumerate(labels) if dim not in pair), shared)
 
 
 class DiagonalEmbed(Rule):
-    """The last dimension as the diagonal of two new ones."""
+    """The last dimension as the diagonal of two new ones, which both carry its channels."""
 
     def labels(self, call: Call) -> Labels:
         *others, last = call.labels("self")
         fixed_numbers(call, "offset")
-        call.lock(last, _DIAGONAL)
+        both = _on_diagonal(call, last, int(call["offset"]))
         rank = len(others) + 2
         for dim in sorted(int(call[name]) % rank for name in ("dim1", "dim2")):
-            others.insert(dim, None)
+            others.insert(dim, both)
         return tuple(others)
+
+
+class Diag(Rule):
+    """A vector as the diagonal of a matrix, or the diagonal of a matrix."""
+
+    def labels(self, call: Call) -> Labels:
+        labels, offset = call.labels("self"), int(call["diagonal"])
+        fixed_numbers(call, "diagonal")
+        if len(labels) == 1:
+            return (_on_diagonal(call, labels[0], offset),) * 2
+        return (_taken_diagonal(call, (0, 1), offset),)
+
+
+def _on_diagonal(call: Call, atoms: Atoms | None, offset: int) -> Atoms | None:
+    """Labels of the rows, and of the columns, of a matrix with these indices on its diagonal."""
+    if offset:
+        call.lock(atoms, _DIAGONAL)
+        return None
+    return atoms
+
+
+def _taken_diagonal(call: Call, pair: Sequence[int], offset: int) -> Atoms | None:
+    """Labels of the diagonal of a pair of dimensions: off the main one places would shift, so they are locked."""
+    node = call.tensors()[0]
+    rows, columns = (call.labels(node)[dim] for dim in pair)
+    if offset or len({call.shape(node)[dim] for dim in pair}) > 1:
+        call.lock_all([rows, columns], _DIAGONAL)
+        return None
+    return call.match(rows, columns, _DIAGONAL)
 
 
 def _locking(names: Sequence[str], reason: str) -> dict[Any, Rule]:
@@ -310,10 +339,11 @@ RULES: dict[Any, Rule] = {
     aten.diagonal_copy: Diagonal(),
     aten.linalg_diagonal: Diagonal(),
     aten.diag_embed: DiagonalEmbed(),
+    aten.diag: Diag(),
     aten.where.default: Locks("positions are picked by value"),
     **_locking(["masked_select", "masked_scatter", "nonzero", "argwhere"], "positions are picked by value"),
     **_locking(["_unique", "_unique2", "unique_dim", "unique_consecutive"], "values are picked by content"),
     **_locking(["unique_dim_consecutive", "bincount", "histc"], "values are picked by content"),
-    **_locking(["diag", "diagflat", "diagonal_scatter", "trace"], _DIAGONAL),
+    **_locking(["diagflat", "diagonal_scatter", "trace"], _DIAGONAL),
     **_locking(["take", "put"], _POSITION),
 }

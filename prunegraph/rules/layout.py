@@ -9,6 +9,7 @@ from torch import fx
 
 from prunegraph.rules.base import Atoms, Call, Labels, Rule, dims_of, replace_dim
 from prunegraph.rules.creation import created
+from prunegraph.rules.locking import fixed_numbers
 from prunegraph.rules.pointwise import FIXED_SIZE, broadcast
 
 aten = torch.ops.aten
@@ -175,6 +176,19 @@ class Flip(Rule):
         return tuple(a[::-1] if d in dims and a is not None else a for d, a in enumerate(labels))
 
 
+class Rot90(Rule):
+    """A plane of two dimensions turned by ``k`` right angles: reversed, and swapped where k is odd."""
+
+    def labels(self, call: Call) -> Labels:
+        out = list(call.labels("self"))
+        first, second = dims_of(call["dims"], len(out))
+        fixed_numbers(call, "k")
+        for _ in range(int(call["k"]) % 4):
+            turned = out[second]
+            out[first], out[second] = None if turned is None else turned[::-1], out[first]
+        return tuple(out)
+
+
 class Roll(Rule):
     """Rotates dimensions: a rotation by a number of channels would be another one after pruning, so it locks."""
 
@@ -232,6 +246,7 @@ RULES: dict[Any, Rule] = {
     aten.tile: Repeat("dims"),
     aten.repeat_interleave.self_int: RepeatInterleave(),
     aten.flip: Flip(),
+    aten.rot90: Rot90(),
     aten.roll: Roll(),
     aten.pad: Pad(),
     aten.constant_pad_nd: Pad(by_constant=True),

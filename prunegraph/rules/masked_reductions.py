@@ -231,6 +231,18 @@ def masked_vector_norm(
     return squeezed(norm, dims, keepdim).to(dtype)
 
 
+def masked_pairwise_distance(a: Tensor, b: Tensor, keeps: Keeps, keepdim: bool, order: float, eps: float) -> Tensor:
+    """``(sum(m |a - b + eps|^p))^(1/p)`` along the last dimension: an absent entry adds no ``eps`` either."""
+    return masked_vector_norm(a - b + eps, keeps, (len(keeps) - 1,), keepdim, order)
+
+
+def masked_renorm(x: Tensor, keeps: Keeps, dims: Sequence[int], order: float, maxnorm: float) -> Tensor:
+    """``x`` scaled so that ``(sum(m |x|^p))^(1/p)`` over ``dims`` is at most ``maxnorm``."""
+    norm = masked_vector_norm(x, keeps, dims, True, order)
+    # The small number is the one that torch adds.
+    return x * torch.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1)
+
+
 def masked_cosine_similarity(a: Tensor, b: Tensor, keeps: Keeps, dim: int, eps: float) -> Tensor:
     """``sum(m a b) / (max(sqrt(sum(m a^2)), eps) max(sqrt(sum(m b^2)), eps))``."""
     dtype = autocast_dtype(a)

@@ -111,6 +111,7 @@ _UNARY = (
     "_conj _neg_view _conj_physical"
 )
 _NOISE = "dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu bernoulli"
+_FILLS = "exponential_ normal_ uniform_ cauchy_ geometric_ log_normal_ random_"
 _BINARY = (
     "add sub mul div rsub pow floor_divide true_divide divide multiply subtract remainder fmod atan2 arctan2 hypot "
     "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
@@ -133,7 +134,7 @@ def _named(names: str, rule: Rule) -> dict[Any, Rule]:
 RULES: dict[Any, Rule] = {
     **_named(_UNARY, Unary()),
     **_named(_BINARY, Pointwise()),
-    **_named(_NOISE, Noise()),
+    **_named(f"{_NOISE} {_FILLS}", Noise()),
     aten.prelu: PRelu(),
     aten._prelu_kernel: PRelu(),
     aten.copy_: Copy(),

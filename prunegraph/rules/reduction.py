@@ -23,7 +23,9 @@ from prunegraph.rules.masked_reductions import (
     masked_min,
     masked_nanmean,
     masked_nansum,
+    masked_pairwise_distance,
     masked_prod,
+    masked_renorm,
     masked_softmax,
     masked_std,
     masked_std_mean,
@@ -168,6 +170,42 @@ class CosineSimilarity(Rule):
         return mask.emit(masked_cosine_similarity, *operands, keeps, dim[0], call["eps"])
 
 
+class PairwiseDistance(Rule):
+    """``(sum |a - b + eps|^p)^(1/p)`` along the last dimension of the operands, which broadcast."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = self._broadcast(call)
+        return _reduced(labels, (len(labels) - 1,), bool(call["keepdim"]))
+
+    def _broadcast(self, call: Call) -> Labels:
+        return broadcast(call, [call["x1"], call["x2"]])
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        labels = self._broadcast(call)
+        keeps = keeps_of(mask, labels, (len(labels) - 1,))
+        if keeps is None:
+            return None
+        operands = (mask.value(call["x1"]), mask.value(call["x2"]))
+        return mask.emit(masked_pairwise_distance, *operands, keeps, bool(call["keepdim"]), call["p"], call["eps"])
+
+
+class Renorm(Rule):
+    """``x / max(1, |x| / maxnorm)``, where the norm of each index of ``dim`` runs over all the other dimensions."""
+
+    def labels(self, call: Call) -> Labels:
+        return call.labels("self")
+
+    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        labels = call.labels("self")
+        (dim,) = dims_of(call["dim"], len(labels))
+        dims = tuple(other for other in range(len(labels)) if other != dim)
+        keeps = keeps_of(mask, labels, dims)
+        if keeps is None:
+            return None
+        scaled = mask.emit(masked_renorm, _operand(call, mask), keeps, dims, float(call["p"]), call["maxnorm"])
+        return _given(call, mask, scaled)
+
+
 class Cumulative(Rule):
     """Running sums and products: an absent entry adds ``neutral``."""
 
@@ -182,7 +220,23 @@ class Cumulative(Rule):
         keeps = keeps_of(mask, labels, dims_of(call["dim"], len(labels)))
         if keeps is None:
             return None
-        return mask.rerun(self=mask.emit(with_neutral, mask.value(call["self"]), keeps, self.neutral))
+        running = mask.rerun(self=mask.emit(with_neutral, _operand(call, mask), keeps, self.neutral))
+        return _given(call, mask, running)
+
+
+def _operand(call: Call, mask: Masker) -> fx.Node:
+    """The operand; a copy where the op writes over it, so that gradients can be found from what it was."""
+    value = mask.value(call["self"])
+    return mask.emit(torch.clone, value) if _is_in_place(call) else value
+
+
+def _given(call: Call, mask: Masker, result: fx.Node) -> fx.Node:
+    """The result, written where views of the operand see it if the op works in place."""
+    return mask.emit(torch.Tensor.copy_, mask.value(call["self"]), result) if _is_in_place(call) else result
+
+
+def _is_in_place(call: Call) -> bool:
+    return isinstance(call.node.target, torch._ops.OpOverload) and call.node.target._schema.is_mutable
 
 
 class Ranking(Rule):
@@ -202,6 +256,20 @@ class Ranking(Rule):
         call.lock_all([labels[dim] for dim in dims if labels], self.reason)
         rows = [_reduced(labels, dims, len(shape) == len(labels)) for shape in call.output_shapes]
         return tuple(rows) if len(rows) > 1 else rows[0]
+
+
+class Quantile(Rule):
+    """Quantiles along one dimension or of everything, which is locked; several levels are a new first dimension.
+
+    The levels stay, since absent ones could lie outside [0, 1].
+    """
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        dims = dims_of(call["dim"], len(labels))
+        call.lock_all([labels[dim] for dim in dims if labels], _RANKED)
+        call.lock_all(call.labels("q"), "levels of quantiles")
+        return (*(None for _ in call.labels("q")), *_reduced(labels, dims, bool(call["keepdim"])))
 
 
 RULES: dict[Any, Rule] = {
@@ -231,6 +299,8 @@ RULES: dict[Any, Rule] = {
     aten.norm: VectorNorm("p"),
     aten.frobenius_norm: VectorNorm("p"),
     aten.cosine_similarity: CosineSimilarity(),
+    aten.pairwise_distance: PairwiseDistance(),
+    aten.renorm: Renorm(),
     **dict.fromkeys((aten.softmax, aten._softmax, aten.special_softmax), Softmax(masked_softmax)),
     **dict.fromkeys((aten.log_softmax, aten._log_softmax, aten.special_log_softmax), Softmax(masked_log_softmax)),
     aten.cumsum: Cumulative(0),
@@ -238,4 +308,5 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((aten.cummax, aten.cummin, aten.logcumsumexp), Ranking(_ORDERED)),
     **dict.fromkeys((aten.argmax, aten.argmin, aten.sort, aten.argsort, aten.msort, aten.topk), Ranking()),
     **dict.fromkeys((aten.median, aten.nanmedian, aten.kthvalue, aten.mode), Ranking()),
+    **dict.fromkeys((aten.quantile, aten.nanquantile), Quantile()),
 }

@@ -28,6 +28,7 @@ from tests.dependency.networks import (
     Grouped,
     GroupNormed,
     Heads,
+    LoadedDiagonal,
     Masking,
     Normed,
     PixelShuffle,
@@ -301,6 +302,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
                 ),
             ),
         ),
+        "loaded diagonal": Case(LoadedDiagonal, SIGNAL, (Group(6, "a.weight[0] a.bias[0] gain[0] b.weight[1]"),)),
         "u-net": Case(
             UNet,
             SIGNAL,

@@ -261,6 +261,20 @@ class Normed(nn.Module):
         return self.b(self.a(x).relu())
 
 
+class LoadedDiagonal(nn.Module):
+    """A covariance of the channels with an identity added, and gains written as a diagonal matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 6, 3), nn.Conv1d(6, 1, 1)
+        self.gain = nn.Parameter(torch.rand(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        covariance = x @ x.transpose(1, 2) / x.shape[-1] + torch.eye(x.shape[1]).to(x)
+        return self.b(torch.diag(self.gain) @ covariance @ x)
+
+
 class UNet(nn.Module):
     """A skip connection joins by cat; the way down and the way up have widths of their own."""
 

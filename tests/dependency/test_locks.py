@@ -51,6 +51,10 @@ def fixed_operand(x: Tensor) -> Tensor:
     return x * torch.arange(8.0)[:, None]
 
 
+def noise(x: Tensor) -> Tensor:
+    return x + torch.empty_like(x).exponential_()
+
+
 def part(x: Tensor) -> Tensor:
     return torch.cat([x[:, :3], x[:, 3:]], dim=1).relu()
 
@@ -64,6 +68,7 @@ def chosen(x: Tensor) -> Tensor:
     [
         (unknown_op, NAME, f"prunegraph has no rule for {NAME}"),
         (hard_coded_view, "aten.view", "the size 8 is written in the code"),
+        (noise, "aten.exponential_", "a random number is drawn for each element"),
         (fixed_operand, "aten.mul.Tensor", "meets a value of fixed size"),
     ],
 )

@@ -130,6 +130,38 @@ class Space(nn.Module):
         return self.out(F.fold(self.taps(F.unfold(merged, 3)), merged.shape[-2:], 3))[:, 0]
 
 
+class Covariance(nn.Module):
+    """A covariance with a loaded diagonal, and a weight per channel written as a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(6, 8), nn.Linear(8, 6)
+        self.weight, self.mix = nn.Parameter(torch.rand(8)), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.into(x).mT
+        covariance = y @ y.mT + 0.1 * torch.eye(y.size(1)).to(y)
+        covariance.diagonal(dim1=1, dim2=2).add_(0.1)
+        mix = self.mix - torch.diag(torch.diagonal(self.mix))
+        y = torch.diag(self.weight) @ covariance @ mix @ torch.diag_embed(self.weight) @ y
+        return self.out(y.mean(-1) @ torch.addbmm(self.mix, y, y.mT))
+
+
+class Series(nn.Module):
+    """Differences, integrals, quantiles and distances along time, and across channels where that can be done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Conv1d(8, 8, 1), nn.Conv1d(8, 6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.into(x)
+        y = torch.diff(y, dim=2, prepend=y[..., :1]) - torch.quantile(y, 0.5, dim=2, keepdim=True)
+        y = y + torch.trapezoid(y, dim=2).unsqueeze(-1) + torch.rot90(y, 2, (0, 2))
+        distance = F.pairwise_distance(y.mT, y.mean(2)[:, None], eps=0.1)
+        return self.out(torch.renorm(y, 2, 0, 1.0) * distance.unsqueeze(1))
+
+
 class Constants(nn.Module):
     """Positions written in the code as a tensor."""
 
@@ -157,6 +189,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "spectral": (Spectral, [8]),
     "positions": (Positions, [8]),
     "constants": (Constants, [8]),
+    "covariance": (Covariance, [8]),
+    "series": (Series, [8]),
     "space": (Space, [4, 4, 6, 6, 8]),
 }
 

@@ -194,8 +194,10 @@ DIAGONALS: list[tuple[Callable[..., Any], dict[str, int], set[str]]] = [
     (lambda x: x.diagonal(), {"x.2 out.0": 4}, {"x.0", "x.1"}),
     (lambda x: x.diagonal(1, 0, 2), {"x.1 out.0": 3}, {"x.0", "x.2"}),
     (lambda x: torch.linalg.diagonal(x), {"x.0 out.0": 2}, {"x.1", "x.2"}),
-    (lambda x: torch.diag_embed(x), {"x.0 out.0": 2, "x.1 out.1": 3}, {"x.2"}),
-    (lambda x: torch.diag_embed(x, 0, 0, 2), {"x.0 out.1": 2, "x.1 out.3": 3}, {"x.2"}),
+    (lambda x: (x.mT @ x).diagonal(1, 1, 2), {"x.0 out.0": 2, "x.1": 3}, {"x.2"}),
+    (lambda x: torch.diag_embed(x, 1), {"x.0 out.0": 2, "x.1 out.1": 3}, {"x.2"}),
+    (lambda x: torch.diag(x.sum((0, 1)), 1), {"x.0": 2, "x.1": 3}, {"x.2"}),
+    (lambda x: torch.diag(x.sum(0)), {"x.0": 2}, {"x.1", "x.2"}),
 ]
 
 
@@ -203,6 +205,48 @@ DIAGONALS: list[tuple[Callable[..., Any], dict[str, int], set[str]]] = [
 def test_diagonals_lock_their_dimensions(function: Callable[..., Any], free: dict[str, int], locked: set[str]) -> None:
     (x,) = randoms((2, 3, 4))
     check(Study(function, x=x), free, locked)
+
+
+SQUARES: list[tuple[Callable[..., Any], dict[str, int]]] = [
+    (lambda x: x.diagonal(dim1=1, dim2=2), {"x.0 out.0": 2, "x.1 x.2 out.1": 4}),
+    (lambda x: x.diagonal(0, 2, 1), {"x.0 out.0": 2, "x.1 x.2 out.1": 4}),
+    (lambda x: torch.diag(x.sum(0)), {"x.0": 2, "x.1 x.2 out.0": 4}),
+    (lambda x: torch.diag(x.sum((0, 1))), {"x.0": 2, "x.1": 4, "x.2 out.0 out.1": 4}),
+    (lambda x: torch.diag_embed(x), {"x.0 out.0": 2, "x.1 out.1": 4, "x.2 out.2 out.3": 4}),
+    (lambda x: torch.diag_embed(x, 0, 2, 0), {"x.2 out.0 out.2": 4, "x.0 out.1": 2, "x.1 out.3": 4}),
+    (lambda x: x - torch.diag(torch.diag(x.sum(0))), {"x.0 out.0": 2, "x.1 x.2 out.1 out.2": 4}),
+]
+
+
+@pytest.mark.parametrize(("function", "free"), SQUARES, ids=range(len(SQUARES)))
+def test_a_main_diagonal_couples_rows_and_columns(function: Callable[..., Any], free: dict[str, int]) -> None:
+    check(Study(function, x=randoms((2, 4, 4))[0]), free, set())
+
+
+def _loaded(x: torch.Tensor) -> torch.Tensor:
+    product = x @ x.mT
+    product.diagonal(dim1=1, dim2=2).add_(0.5)
+    return product
+
+
+EYES: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda x: x @ x.mT + torch.eye(x.size(1)),
+    lambda x: x @ x.mT + 0.5 * torch.eye(x.size(1), x.size(1)).to(x),
+    _loaded,
+]
+
+
+@pytest.mark.parametrize("function", EYES, ids=range(len(EYES)))
+def test_the_diagonal_of_a_covariance_is_loaded(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    study = Study(function, x=randoms((2, 4, 5))[0])
+    check(study, {"x.0 out.0": 2, "x.1 out.1 out.2": 4, "x.2": 5}, set())
+
+
+def test_an_identity_of_a_size_in_the_code_stays() -> None:
+    (x,) = randoms((2, 4, 5))
+    assert set(Study(lambda x: x @ x.mT + torch.eye(4), x=x).locked) == {"x.1"}
+    assert set(Study(lambda x: x @ x.mT + torch.eye(x.size(1), 4), x=x).locked) == {"x.1"}
+    assert set(Study(lambda x: torch.eye(x.size(1), 3).to(x).T @ x, x=x).locked) == {"x.1"}
 
 
 BY_VALUE: list[Callable[..., Any]] = [

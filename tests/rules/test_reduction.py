@@ -121,6 +121,48 @@ def test_cosine_similarity(shapes: Sequence[Sequence[int]], dim: int) -> None:
     study.check()
 
 
+IN_PLACE: dict[str, Callable[[Tensor], Any]] = {
+    "renorm": lambda x: x.renorm_(2, 0, 1.0),
+    "cumsum": lambda x: x.cumsum_(1),
+    "cumprod": lambda x: x.cumprod_(1),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_is_written_into_a_view_is_seen_through_the_whole(name: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        whole = x * 1
+        IN_PLACE[name](whole.transpose(0, 2))
+        return whole.square()
+
+    study = Study(function, x=randoms((4, 5, 6))[0])
+    study.check()
+    keep = torch.full((len(study.sink.parent),), 0.5, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(study.masked(study.draw(0))(keep, *study.operands.values())[0].sum(), keep)
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("shapes", [((4, 5, 6), (4, 5, 6)), ((4, 5, 6), (5, 1)), ((6,), (4, 5, 6)), ((6,), (6,))])
+@pytest.mark.parametrize(("order", "eps"), [(2.0, 1e-6), (1.0, 0.5), (3.0, 0.5), (inf, 0.5), (0.0, 0.5)])
+def test_pairwise_distance(shapes: Sequence[Sequence[int]], order: float, eps: float) -> None:
+    """With such an eps an absent channel that added it would show."""
+    a, b = randoms(*shapes)
+    for keepdim in (False, True):
+        study = Study(lambda a, b: torch.nn.functional.pairwise_distance(a, b, order, eps, keepdim), a=a, b=b)  # noqa: B023
+        assert not study.locked
+        study.check()
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize(("order", "largest"), [(2, 3.0), (1, 7.0), (3.5, 0.1), (2, 1000.0)])
+def test_renorm(dim: int, order: float, largest: float) -> None:
+    (x,) = randoms((4, 5, 6))
+    study = Study(lambda x: torch.renorm(x, order, dim, largest), x=x)
+    assert study.free == {"x.0 out.0": 4, "x.1 out.1": 5, "x.2 out.2": 6}
+    study.check()
+    Study(lambda x: x.clone().renorm_(order, dim, largest) + 1, x=x).check()
+
+
 def test_labels_of_what_is_left_pass() -> None:
     (x,) = randoms((4, 5, 6))
     assert Study(lambda x: x.mean((0, 2)), x=x).free == {"x.0": 4, "x.1 out.0": 5, "x.2": 6}

@@ -1,0 +1,31 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from tests.rules.oracle import Study, randoms
+
+
+@pytest.mark.parametrize(
+    ("added", "rows"), [((5, 7), "c.0 a.1 out.0"), ((1, 7), "a.1 out.0"), ((7,), "a.1 out.0"), ((1, 1), "a.1 out.0")]
+)
+def test_addbmm_sums_over_the_batch(added: Sequence[int], rows: str) -> None:
+    a, b, c = randoms((3, 5, 6), (3, 6, 7), added)
+    study = Study(lambda a, b, c: torch.addbmm(c, a, b, beta=0.5, alpha=2), a=a, b=b, c=c)
+    columns = f"b.2 c.{len(added) - 1} out.1" if added[-1] > 1 else "b.2 out.1"
+    assert {frozenset(key.split()): size for key, size in study.free.items()} == {
+        frozenset(("a.0", "b.0")): 3,
+        frozenset(("a.2", "b.1")): 6,
+        frozenset(rows.split()): 5,
+        frozenset(columns.split()): 7,
+    }
+    assert study.locked == {}
+    assert study.macs() == 3 * 5 * 6 * 7
+    study.check()
+
+
+def test_addbmm_meets_fixed_sizes() -> None:
+    a, b = randoms((3, 5, 6), (3, 6, 7))
+    study = Study(lambda a, b: torch.addbmm(torch.ones(5, 7).double(), a, b), a=a, b=b)
+    assert set(study.locked) == {"a.1", "b.2"}
+    study.check()

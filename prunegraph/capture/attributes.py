@@ -4,20 +4,15 @@ An attribute is named by the way to it from its module: ``width``, ``sizes[0]``,
 ``config.hidden_size``.
 """
 
-import enum
-import re
 from collections.abc import Collection
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
-from prunegraph.capture.tracked import Journal, track
+from prunegraph.capture.settings import is_sequence, ordinary_attributes, parts_of, steps_of, with_items
+from prunegraph.capture.tracked import Journal, track, track_numpy
 from prunegraph.ir.sizes import Attribute
-
-_STEP = re.compile(r"\.?([^\W\d]\w*)|\[(\d+)\]|\['([^']*)'\]")
-_INTERNAL = frozenset(vars(nn.Module())) | {"_version"}
-"""What every module holds for torch's own use."""
 
 
 def track_attributes(
@@ -28,17 +23,17 @@ def track_attributes(
     Args:
         model: a working copy of the user's network, whose attributes are changed in place.
         journal: told of what the code does with sizes.
-        untouchable: identities of objects that the copy shares with the user's network.
+        untouchable: identities of objects that the copy may share with the user's network.
 
     Returns:
         module path -> attribute name -> value.
     """
     found: dict[str, dict[str, int]] = {}
+    done = set(untouchable)
     for path, module in model.named_modules():
-        tracker = _Tracker(path, journal, untouchable)
-        for name, value in list(vars(module).items()):
-            if name not in _INTERNAL:
-                vars(module)[name] = tracker.tracked(name, value)
+        tracker = _Tracker(path, journal, done)
+        for name, value in ordinary_attributes(module):
+            vars(module)[name] = tracker.tracked(name, value)
         found[path] = tracker.found
     return found
 
@@ -46,69 +41,66 @@ def track_attributes(
 def get_attribute(module: nn.Module, name: str) -> Any:
     """Reads the attribute of that name."""
     value: Any = module
-    for step in _steps(name):
-        value = getattr(value, step) if isinstance(step, str) else value[step[0]]
+    for step in steps_of(name):
+        value = _part(value, step)
     return value
 
 
 def set_attribute(module: nn.Module, name: str, value: int) -> None:
-    """Sets the attribute of that name."""
-    _with(module, _steps(name), value)
+    """Sets the attribute of that name; a numpy integer stays one."""
+    old = get_attribute(module, name)
+    _with(module, steps_of(name), type(old)(value) if isinstance(old, np.integer) else value)
 
 
 class _Tracker:
-    """Tracks the integers of one module."""
+    """Tracks the integers of one module; ``done`` are identities of objects that need no change, or no further one."""
 
-    def __init__(self, path: str, journal: Journal, untouchable: Collection[int]) -> None:
-        self.path, self.journal, self.untouchable = path, journal, untouchable
+    def __init__(self, path: str, journal: Journal, done: set[int]) -> None:
+        self.path, self.journal, self.done = path, journal, done
         self.found: dict[str, int] = {}
 
     def tracked(self, name: str, value: Any) -> Any:
-        """The value with its integers tracked; the very same object where there are none."""
-        if type(value) is int:
-            self.found[name] = value
-            return track(value, Attribute(self.path, name, value), self.journal)
-        if type(value) in (tuple, list):
-            items = [self.tracked(f"{name}[{i}]", item) for i, item in enumerate(value)]
-            return type(value)(items) if _differs(items, value) else value
-        if type(value) is dict:
-            pairs = {key: self.tracked(f"{name}[{key!r}]", item) for key, item in value.items()}
-            return pairs if _differs(pairs.values(), value.values()) else value
-        if _is_record(value) and id(value) not in self.untouchable:
-            for key, item in vars(value).items():
-                if type(item) is int:
-                    object.__setattr__(value, key, self.tracked(f"{name}.{key}", item))
+        """The value with its integers tracked: a sequence made anew where there are any, else the very same object."""
+        if type(value) is int or isinstance(value, np.integer):
+            return self._number(name, value)
+        if is_sequence(value):
+            items = [self.tracked(name + step, item) for step, item in parts_of(value)]
+            return with_items(value, items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+        if id(value) not in self.done:
+            self.done.add(id(value))
+            for step, item in list(parts_of(value)):
+                _with(value, steps_of(step), self.tracked(name + step, item))
         return value
 
-
-def _is_record(value: Any) -> bool:
-    """A plain object that holds settings: a dataclass, a namespace, a config."""
-    known = isinstance(value, nn.Module | torch.Tensor | enum.Enum | type) or callable(value)
-    return hasattr(value, "__dict__") and not known and not type(value).__module__.startswith("torch.")
-
-
-def _differs(new: Any, old: Any) -> bool:
-    return any(a is not b for a, b in zip(new, old, strict=True))
+    def _number(self, name: str, value: Any) -> Any:
+        origin = Attribute(self.path, name, int(value))
+        self.found[name] = origin.value
+        return (track if type(value) is int else track_numpy)(value, origin, self.journal)
 
 
-def _steps(name: str) -> list[str | tuple[int | str]]:
-    """``config.sizes[0]`` -> "config", "sizes", (0,)."""
-    steps: list[str | tuple[int | str]] = []
-    for attribute, index, key in _STEP.findall(name):
-        steps.append(attribute or ((int(index),) if index else (key,)))
-    return steps
+def _part(holder: Any, step: str | tuple[int | str]) -> Any:
+    if isinstance(step, str):
+        return getattr(holder, step)
+    return dict.__getitem__(holder, step[0]) if isinstance(holder, dict) else holder[step[0]]
 
 
-def _with(holder: Any, steps: list[str | tuple[int | str]], value: int) -> Any:
-    """The holder with the value at the end of the steps: containers are made anew, objects are changed."""
+def _with(holder: Any, steps: list[str | tuple[int | str]], value: Any) -> Any:
+    """The holder with the value at the end of the steps: lists and tuples are made anew, other objects are changed."""
     if not steps:
         return value
     step, *rest = steps
-    if isinstance(step, str):
-        object.__setattr__(holder, step, _with(getattr(holder, step), rest, value))
+    old = _part(holder, step)
+    new = _with(old, rest, value)
+    if new is old:
         return holder
-    if isinstance(holder, dict):
-        return {**holder, step[0]: _with(holder[step[0]], rest, value)}
-    items = list(holder)
-    items[int(step[0])] = _with(items[int(step[0])], rest, value)
-    return type(holder)(items)
+    if is_sequence(holder):
+        return with_items(holder, [new if item_step == step else item for item_step, item in _named(holder)])
+    if isinstance(step, str):
+        object.__setattr__(holder, step, new)
+    else:
+        dict.__setitem__(holder, step[0], new)
+    return holder
+
+
+def _named(sequence: Any) -> list[tuple[str | tuple[int | str], Any]]:
+    return [(steps_of(step)[0], item) for step, item in parts_of(sequence)]

@@ -12,12 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from prunegraph.capture.settings import all_ordinary_attributes, own_attributes, settings_in
 from prunegraph.errors import UnsupportedModelError
 
 _Held = TypeVar("_Held")
-
-_INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights"}
-"""What modules hold for torch's own use."""
 
 
 def registered_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -52,7 +50,7 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
     Further tensors, such as those that weight norm computes, are copied.
 
     Raises:
-        UnsupportedModelError: the network cannot be copied.
+        UnsupportedModelError: the network cannot be copied; names the attribute that cannot.
     """
     named = named_tensors(model)
     memo: dict[int, Any] = {id(named[name]): tensor for name, tensor in replacement.items()}
@@ -62,12 +60,60 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
     for _, function in _held_in_attributes(model, torch.jit.ScriptFunction):
         memo[id(function)] = function  # it has no state, and refuses to be copied
     try:
-        return copy.deepcopy(model, memo)
+        clone: nn.Module = _deep_copy(model, dict(memo))
+        return clone
     except Exception as error:
         raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be copied (copy.deepcopy failed: {error}); prunegraph works on a copy, so "
-            "keep what cannot be copied (open files, locks, streams) outside the network"
+            f"{type(model).__name__} cannot be copied (copy.deepcopy failed{_culprit(model, memo)}: "
+            f"{type(error).__name__}: {error}); prunegraph works on a copy, so keep what cannot be copied (open files, "
+            "locks, streams) outside the network"
         ) from error
+
+
+def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes are copied by hand."""
+    attributes = all_ordinary_attributes(value) if isinstance(value, nn.Module) else [("", value)]
+    dicts = [item for item in settings_in(held for _, held in attributes) if _is_attribute_dict(item)]
+    for original in dicts:
+        memo[id(original)] = _empty_like(original)
+    for original in dicts:
+        made = memo[id(original)]
+        for key, item in dict.items(original):
+            dict.__setitem__(made, copy.deepcopy(key, memo), copy.deepcopy(item, memo))
+        if own_attributes(original) is not original:
+            own_attributes(made).update(copy.deepcopy(own_attributes(original), memo))
+    return copy.deepcopy(value, memo)
+
+
+def _is_attribute_dict(value: Any) -> bool:
+    """A dict that shows its items as attributes, by its ``__dict__`` or ``__getattr__``, and has no way to be copied.
+
+    `copy.deepcopy` loses the attributes of the first kind, and may take an item of the second for a method.
+    """
+    kind = type(value)
+    shown = own_attributes(value) is value or hasattr(kind, "__getattr__")
+    own_way = any(
+        getattr(kind, name, None) is not getattr(object, name, None)
+        for name in ("__deepcopy__", "__reduce__", "__reduce_ex__", "__setstate__")
+    )
+    return isinstance(value, dict) and shown and not own_way
+
+
+def _empty_like(value: dict[Any, Any]) -> dict[Any, Any]:
+    made: dict[Any, Any] = type(value).__new__(type(value))
+    if own_attributes(value) is value:
+        object.__setattr__(made, "__dict__", made)
+    return made
+
+
+def _culprit(model: nn.Module, memo: Mapping[int, Any]) -> str:
+    """Names the attribute that cannot be copied, where it is a single one."""
+    for name, value in all_ordinary_attributes(model):
+        try:
+            _deep_copy(value, dict(memo))
+        except Exception:
+            return f" at {name}, a {type(value).__name__}"
+    return ""
 
 
 def _copied(tensor: torch.Tensor) -> torch.Tensor:
@@ -77,10 +123,8 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
 
 def _held_in_attributes(model: nn.Module, kind: type[_Held]) -> Iterator[tuple[str, _Held]]:
     """Objects of one kind in ordinary attributes, also in lists and dicts, with the way to them."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name not in _INTERNAL:
-                yield from _found_in(f"{path}.{name}" if path else name, value, kind)
+    for name, value in all_ordinary_attributes(model):
+        yield from _found_in(name, value, kind)
 
 
 def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:

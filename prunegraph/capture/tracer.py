@@ -14,6 +14,7 @@ from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, named_tensors, registered_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
+from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 from prunegraph.capture.state import undisturbed
 from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten, value_spec
 from prunegraph.capture.transparency import transparent_python
@@ -49,8 +50,8 @@ class _Capture:
         self.specs = _tensor_specs(model)
         self.flat_tensors = [_detached(tensor) for tensor in _by_spec(model, self.specs)]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
-        shared = {id(value) for module in model.modules() for value in vars(module).values()}
-        sizes = track_attributes(self.clone, self.recorder, untouchable=shared)
+        users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
+        sizes = track_attributes(self.clone, self.recorder, untouchable=users)
         self.modules = _module_specs(self.clone, sizes)
         self.keywords: tuple[str, ...] = ()
         self.output: Nested | None = None

@@ -7,6 +7,8 @@ attributes and shapes it was computed from.
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from prunegraph.ir.sizes import OPERATIONS, RELATIONS, Constant, Expression, Number, Operation
 
 
@@ -47,6 +49,13 @@ def track(value: Number, expression: Expression, journal: Journal) -> Any:
     """Wraps a plain number."""
     number = (TrackedInt if isinstance(value, int) else TrackedFloat)(value)
     number.expression, number.journal = expression, journal
+    return number
+
+
+def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journal) -> Any:
+    """Wraps an integer of numpy."""
+    number = TrackedNumpyInt(value)
+    number.expression, number.journal, number.kind = expression, journal, type(value)
     return number
 
 
@@ -181,6 +190,18 @@ class _Tracked:
 
 class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
+
+
+class TrackedNumpyInt(TrackedInt):
+    """Stands for an integer of numpy; what only that one can do (``item()``) is done by an ordinary one."""
+
+    kind: "type[np.integer[Any]]"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.journal.note_conversion(self.expression)
+        return getattr(self.kind(_plain(self)), name)
 
 
 class TrackedFloat(_Tracked, float):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """Collects what the op rules find: atoms, couplings, locks and size uses."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -80,6 +80,7 @@ class LabelSpace:
         self.uses: list[SizeUse] = []
         self.pieces: list[Atoms] = []
         self.choices: list[Choice] = []
+        self._written: dict[str, dict[int, Lock]] = {}
         self._lefts: list[Atoms] = []
         self._rights: list[Atoms] = []
         for spec in trace.tensors.values():
@@ -115,7 +116,7 @@ class LabelSpace:
         """The expression counts these atoms; a number of no known origin locks them."""
         if next(leaves(expression), None) is None:
             if atoms is not None:
-                self.lock(atoms, _without_origin(size, self.trace.site(node)), node, is_channel=True)
+                self.lock_at(atoms, self._without_origin(size, node))
             return
         site = self.trace.site(node)
         self.uses.append(SizeUse(expression=expression, atoms=atoms, size=size, op=op_name(node), site=site))
@@ -126,6 +127,32 @@ class LabelSpace:
         choice = Choice(place=place, ways=ways, taken=self.turned.get(place, 0))
         self.choices.append(choice)
         return choice.taken
+
+    def note_written(self, size: int, node: fx.Node) -> None:
+        """A value is made with a dimension of a size that no attribute or shape gives."""
+        self._written.setdefault(node.name, {})[size] = self._without_origin(size, node)
+
+    def explain_locks(self, node: fx.Node, first: int, fixed: Collection[int]) -> None:
+        """Puts before the locks of a call the cause that lies further up: the size with which an operand was made.
+
+        Args:
+            node: the call.
+            first: number of locks there were before it.
+            fixed: sizes of its output's dimensions that have no labels, which hand the cause on.
+        """
+        causes = {size: lock for operand in node.all_input_nodes for size, lock in self._written_in(operand).items()}
+        explained = [item for item in self.locked[first:] if len(item.atoms) in causes]
+        self.locked[first:first] = [replace(item, lock=causes[len(item.atoms)]) for item in explained]
+        handed_on = {size: lock for size, lock in causes.items() if size in fixed}
+        if handed_on:
+            self._written[node.name] = handed_on | self._written_in(node)
+
+    def _written_in(self, node: fx.Node) -> dict[int, Lock]:
+        return self._written.get(node.name, {})
+
+    def _without_origin(self, size: int, node: fx.Node) -> Lock:
+        site = self.trace.site(node)
+        return Lock(reason=_without_origin(size, site), op=op_name(node), site=site)
 
     def components(self) -> Atoms:
         """For each atom the number of the set of atoms that it comes and goes with."""

@@ -81,6 +81,7 @@ class _Walk:
             self._without_rule(node)
             return
         call = make_call(node, self.trace, self.labels, self.space)
+        locks = len(self.space.locked)
         try:
             labels = rule.labels(call)
             if not rule.numbers_follow:
@@ -92,6 +93,7 @@ class _Walk:
             raise
         self.calls[node.name] = RuledCall(call=call, rule=rule)
         self.labels[node.name] = labels
+        self.space.explain_locks(node, locks, _fixed_sizes(call.output_shape, labels))
 
     def _without_rule(self, node: fx.Node) -> None:
         if isinstance(node.target, torch._ops.OpOverload):
@@ -110,6 +112,13 @@ class _Walk:
         if isinstance(value, tuple):
             return tuple((None,) * len(item.shape) if isinstance(item, ValueSpec) else None for item in value)
         return (None,) * len(value.shape) if isinstance(value, ValueSpec) else None
+
+
+def _fixed_sizes(shape: tuple[int, ...], labels: Any) -> set[int]:
+    """Sizes of the dimensions of a single output that have no labels."""
+    if not isinstance(labels, tuple) or len(labels) != len(shape):
+        return set()
+    return {size for size, atoms in zip(shape, labels, strict=True) if atoms is None}
 
 
 def _all_labels(labels: Any) -> list[Any]:

@@ -4,7 +4,6 @@ This is the simplest recovery: a given number of Adam steps on one device. Disti
 checkpoints and several devices belong to a fuller recovery beside this module, on the same losses.
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from prunegraph.errors import DataError, InputError
 from prunegraph.recovery.losses import pit_si_sdr_loss
+from prunegraph.surgery.slicing import copy_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def fine_tune(
         InputError: the loss is not finite.
     """
     settings = settings or FineTuningSettings()
-    tuned = copy.deepcopy(network).train()
+    tuned = copy_of(network).train()
     device = next(tuned.parameters()).device
     optimizer = torch.optim.Adam(tuned.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=settings.steps)

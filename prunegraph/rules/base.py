@@ -53,6 +53,9 @@ class LabelSink(Protocol):
     def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
         """After pruning, the expression must evaluate to the number of kept atoms (``size`` where there are none)."""
 
+    def note_written(self, size: int, node: fx.Node) -> None:
+        """A value is made with a dimension of a size that no attribute or shape gives: the cause of later locks."""
+
 
 class Masker(Protocol):
     """Builds the masked form of one op in the exact masked program; see `prunegraph.masked`."""

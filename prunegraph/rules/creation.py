@@ -16,7 +16,10 @@ aten = torch.ops.aten
 
 def created(call: Call, name: str, index: int | None, size: int) -> Atoms | None:
     """Atoms for a dimension that is made as wide as a size argument says; none where the number is in the code."""
-    if size <= 1 or isinstance(call.origin(name, index), Constant):
+    if size <= 1:
+        return None
+    if isinstance(call.origin(name, index), Constant):
+        call.sink.note_written(size, call.node)
         return None
     atoms = call.sink.fresh(size)
     call.require_size(name, index, atoms, size)

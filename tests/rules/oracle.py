@@ -47,6 +47,9 @@ class Sink:
         if isinstance(expression, Constant) and atoms is not None:
             self.lock(atoms, "hard-coded", node, is_channel=True)
 
+    def note_written(self, size: int, node: fx.Node) -> None:
+        """Only explains locks."""
+
     def root(self, atom: int) -> int:
         while self.parent[atom] != atom:
             atom = self.parent[atom]

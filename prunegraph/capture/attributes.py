@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from prunegraph.capture.settings import is_sequence, ordinary_attributes, parts_of, steps_of, with_items
+from prunegraph.capture.settings import (
+    class_constants,
+    is_sequence,
+    ordinary_attributes,
+    parts_of,
+    steps_of,
+    with_items,
+)
 from prunegraph.capture.tracked import Journal, track, track_numpy
 from prunegraph.ir.sizes import Attribute
 
@@ -19,6 +26,8 @@ def track_attributes(
     model: nn.Module, journal: Journal, *, untouchable: Collection[int] = ()
 ) -> dict[str, dict[str, int]]:
     """Replaces the integers among the attributes of each module by tracked ones, also in containers and records.
+
+    Those of its class are tracked as attributes of the module, and become such if they change.
 
     Args:
         model: a working copy of the user's network, whose attributes are changed in place.
@@ -32,7 +41,7 @@ def track_attributes(
     done = set(untouchable)
     for path, module in model.named_modules():
         tracker = _Tracker(path, journal, done)
-        for name, value in ordinary_attributes(module):
+        for name, value in (*ordinary_attributes(module), *class_constants(module)):
             vars(module)[name] = tracker.tracked(name, value)
         found[path] = tracker.found
     return found

@@ -62,6 +62,16 @@ def ordinary_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from ((name, value) for name, value in list(vars(module).items()) if name not in _INTERNAL)
 
 
+def class_constants(module: nn.Module) -> Iterator[tuple[str, int]]:
+    """Integers that the module's class defines and the module itself does not."""
+    known = {*vars(module), *vars(nn.Module), *_INTERNAL}
+    for kind in type(module).__mro__:
+        for name, value in vars(kind).items():
+            if type(value) is int and name not in known:
+                known.add(name)
+                yield name, value
+
+
 def all_ordinary_attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Those of all modules, by the way to them: ``encoder.config``."""
     for path, module in model.named_modules():

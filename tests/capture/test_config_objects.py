@@ -116,6 +116,27 @@ def test_a_width_in_a_settings_object_follows(kind: str) -> None:
     assert type(pruned.config) is type(config)
 
 
+class OfItsClass(Configured):
+    """Its width stands in its class."""
+
+    WIDTH = 12
+
+    def width(self) -> int:
+        return self.WIDTH
+
+
+class OfItsBase(OfItsClass):
+    """Its width stands in the class that its class is derived from."""
+
+
+@pytest.mark.parametrize("kind", [OfItsClass, OfItsBase])
+def test_a_width_in_a_class_follows_in_the_pruned_network_alone(kind: type[OfItsClass]) -> None:
+    model = kind(None)
+    pruned = pruned_to_three(model)
+    assert (pruned.WIDTH, model.WIDTH, kind.WIDTH) == (3, 12, 12)
+    assert type(pruned) is kind
+
+
 @pytest.mark.parametrize("kind", [SelfDict, ItemDict, NoneDict])
 def test_a_dict_with_attributes_is_copied_with_them(kind: Callable[..., Any]) -> None:
     config = kind(width=12, rate=8000, inner=kind(depth=2), table=torch.ones(2))

@@ -19,6 +19,8 @@ from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, s
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 def verify(
     model: nn.Module,
@@ -285,8 +287,14 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 
 def _bit_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Also where values are not numbers; 0 and -0 differ."""
-    bits = [tensor.detach().resolve_conj().reshape(-1).contiguous().view(torch.uint8) for tensor in (a, b)]
-    return a.dtype == b.dtype and torch.equal(*bits)
+    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The same memory as integers: compared several times faster than byte by byte."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return real.view(_INTEGERS[real.element_size()])
 
 
 def _doubled_batch(tensor: torch.Tensor) -> torch.Tensor:

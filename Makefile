@@ -52,10 +52,11 @@ fuzz: venv ## Prune 2,000 random networks.
 zoo: venv ## Prune every network of the zoo and print the table.
 	$(BIN)/python -m benchmarks.zoo
 
-bench: venv ## Measure the time and memory of each stage.
+bench: venv ## Measure the time and memory of each stage, and compare them with the saved ratios.
 	mkdir -p .benchmarks
 	$(PYTEST) benchmarks --benchmark-enable --benchmark-only --benchmark-json=.benchmarks/stages.json
 	$(BIN)/python -m benchmarks.stages_table .benchmarks/stages.json
+	$(BIN)/python -m benchmarks.regressions .benchmarks/stages.json
 
 demo: OMP_NUM_THREADS = $(WORKERS)
 demo: venv ## Prune a speech separator to half its MACs, recover it, listen.

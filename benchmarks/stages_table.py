@@ -13,12 +13,25 @@ import torch
 
 RESULT = Path(__file__).parent / "results" / "stages.md"
 STAGES = ("forward", "capture", "analysis", "plan", "surgery", "verification")
-HEAD = ("network", "nodes", *STAGES, "capture - 5 forward", "analysis to surgery", "their memory", "Torch-Pruning")
+HEAD = (
+    "network",
+    "nodes",
+    *STAGES,
+    "capture - 5 forward",
+    "analysis to surgery",
+    "their memory",
+    "verification beside passes",
+    "Torch-Pruning",
+)
+CURVE = "curve: "
+CURVE_STAGES = STAGES[:-1]
+CURVE_HEAD = ("network", "nodes", "groups", *CURVE_STAGES, "memory of all")
 
 NOTES = """
-Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *verification*
-consists of forward passes, in double precision as well. *analysis to surgery*: sum of everything but forward passes,
-and by how much it raised the memory of the process at most. *Torch-Pruning*: building its groups and pruning, where it
+Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *analysis to
+surgery*: sum of these stages, and by how much they raised the memory of the process at most. *verification*: mostly
+some ten forward passes, of the dense, the masked and the pruned network and on other inputs, one of them recorded, and
+a backward pass; *beside passes*: all else that it does. *Torch-Pruning*: building its groups and pruning, where it
 finishes.
 
 {machine}. Written by `make bench`.
@@ -31,10 +44,14 @@ def tables(record: Mapping[str, Any]) -> str:
     stages = {(run["group"], run["name"].split("[")[0].removeprefix("test_")): run for run in runs}
     networks = [group for group, name in stages if name == "capture"]
     rows = [HEAD, ["---"] * len(HEAD), *(list(_cells(network, stages)) for network in networks)]
+    curves = [CURVE_HEAD, ["---"] * len(CURVE_HEAD), *_curves(runs)]
     others = [["benchmark", "median", "figures"], ["---"] * 3, *_others(runs, networks)]
     parts = [
         "# Time and memory of each stage",
         _markdown(rows),
+        "## How they grow",
+        _markdown(curves),
+        "## A step of mask learning",
         _markdown(others),
         NOTES.format(machine=_machine(record)),
     ]
@@ -51,12 +68,25 @@ def _cells(network: str, stages: Mapping[tuple[str, str], Mapping[str, Any]]) ->
     yield f"{max(seconds['capture'] - 5 * seconds['forward'], 0):.2f}"
     yield f"{sum(seconds[name] for name in own):.2f}"
     yield f"{max(figures[name]['peak_mb'] for name in own)} MB"
+    yield f"{figures['verification']['beside passes']:.2f}"
     yield f"{seconds['torch_pruning']:.2f}" if "torch_pruning" in seconds else ""
+
+
+def _curves(runs: list[Mapping[str, Any]]) -> Iterator[list[str]]:
+    points: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for run in runs:
+        if run["group"].startswith(CURVE):
+            stage, _, point = run["name"].removeprefix("test_curve_of_").partition("[")
+            points.setdefault((run["group"], point.removesuffix("]")), {})[stage] = run
+    for (_, point), stages in points.items():
+        figures = stages["capture"]["extra_info"]
+        seconds = [f"{stages[stage]['stats']['median']:.3f}" for stage in CURVE_STAGES]
+        yield [point, f"{figures['nodes']:,}", str(figures["groups"]), *seconds, f"{figures['peak_mb']} MB"]
 
 
 def _others(runs: list[Mapping[str, Any]], networks: list[str]) -> Iterator[list[str]]:
     for run in runs:
-        if run["group"] not in networks:
+        if run["group"] not in networks and not run["group"].startswith(CURVE):
             figures = ", ".join(f"{name}: {value}" for name, value in run["extra_info"].items())
             yield [f"{run['group']}, {run['name'].removeprefix('test_')}", f"{run['stats']['median']:.3f}", figures]
 

@@ -5,14 +5,10 @@ the forward passes it needs can be read off. ``peak_mb`` is how far the stage ra
 is the first to run.
 """
 
-import gc
 import multiprocessing
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import torch
@@ -20,20 +16,20 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 import prunegraph
+from benchmarks.memory import with_peak
+from benchmarks.pass_clock import PassClock
 from benchmarks.zoo.torch_pruning_peer import OUTPUT_LAYERS
 from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
 from benchmarks.zoo.torch_pruning_peer import prune as prune_with_peer
 from prunegraph import Budget, DependencyGraph, PruningPlan
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
-from prunegraph.optional_packages import import_torchaudio
 from tests.zoo.networks import ZOO, ZooNetwork, quiet, reference_separators
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ROUNDS = 3
+ROUNDS = 5
 NETWORKS = (*ZOO, *reference_separators())
-T = TypeVar("T")
 FINISHED_BY_PEER = {name for name, outcome in load_peer_outcomes()[0].items() if outcome.seconds is not None}
 
 
@@ -97,21 +93,6 @@ def measure_peaks(name: str) -> dict[str, int]:
     return found
 
 
-def with_peak(stage: Callable[[], T]) -> tuple[T, int]:
-    """Runs a stage; the peak of the resident memory begins anew before it."""
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory_mb("VmRSS")
-    result = stage()
-    return result, round(memory_mb("VmHWM") - before)
-
-
-def memory_mb(field: str) -> float:
-    """A field of the process's status: ``VmRSS``, what is resident, or ``VmHWM``, its peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1e3  # type: ignore[index]
-
-
 @torch.no_grad()
 def test_forward(benchmark: BenchmarkFixture, subject: Subject) -> None:
     measure(benchmark, subject.network.name, lambda: subject.model(*subject.inputs))
@@ -141,7 +122,10 @@ def test_surgery(benchmark: BenchmarkFixture, subject: Subject, peaks: dict[str,
 
 def test_verification(benchmark: BenchmarkFixture, subject: Subject) -> None:
     arguments = (subject.model, subject.pruned, subject.plan, subject.inputs)
-    measure(benchmark, subject.network.name, lambda: prunegraph.verify(*arguments, graph=subject.graph), rounds=1)
+    with PassClock() as passes:
+        measure(benchmark, subject.network.name, lambda: prunegraph.verify(*arguments, graph=subject.graph), rounds=1)
+    if benchmark.stats:
+        benchmark.extra_info["beside passes"] = round(benchmark.stats.stats.min - passes.seconds, 3)
 
 
 @pytest.mark.parametrize(
@@ -155,19 +139,3 @@ def test_torch_pruning(benchmark: BenchmarkFixture, network: ZooNetwork) -> None
         setup=lambda: (network.build(), {}),
         rounds=ROUNDS,
     )
-
-
-@pytest.mark.parametrize("stacks", [1, 2, 4, 8])
-def test_growth(benchmark: BenchmarkFixture, stacks: int) -> None:
-    """The time per node of the graph must not rise with the number of blocks."""
-    import_torchaudio()
-    from torchaudio.models import ConvTasNet
-
-    model = ConvTasNet(num_sources=2, msk_num_stacks=stacks).eval()
-    inputs = (torch.randn(1, 1, 8000),)
-    trace = capture(model, inputs)
-    nodes = len(trace.graph.nodes)
-    measure(benchmark, "growth: analysis of Conv-TasNet", lambda: analyse(model, trace))
-    benchmark.extra_info["nodes"] = nodes
-    if benchmark.stats:
-        benchmark.extra_info["microseconds_per_node"] = round(benchmark.stats.stats.min / nodes * 1e6, 1)

@@ -52,9 +52,9 @@ def regressions(now: Mapping[str, tuple[float, float]], saved: Mapping[str, floa
 
 
 def main() -> None:
-    """Reads the record that the command line names; saves its ratios, or compares them."""
+    """Reads the record that the command line names; compares its ratios with the saved ones, or saves the first."""
     now = ratios(json.loads(Path(sys.argv[1]).read_text()))
-    if "--save" in sys.argv:
+    if "--save" in sys.argv or not SAVED.exists():
         unfinished = SAVED.with_suffix(".json.part")
         unfinished.write_text(json.dumps({name: round(value, 3) for name, (value, _) in now.items()}, indent=0) + "\n")
         unfinished.replace(SAVED)

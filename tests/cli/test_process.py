@@ -40,7 +40,11 @@ def test_modules_are_found_in_the_working_directory(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_from_the_keyboard_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text("import os, signal\ndef make():\n    os.kill(os.getpid(), signal.SIGINT)\n")
+    # A shell lets the commands that it runs in the background ignore interrupts, and they hand that on.
+    heeding = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    (tmp_path / "slow.py").write_text(
+        f"import os, signal\ndef make():\n    {heeding}\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     done = _run(*MODULE, "inspect", "slow:make", folder=tmp_path)
     assert done.returncode == 128 + signal.SIGINT
     assert "Traceback" not in done.stderr

@@ -12,6 +12,9 @@ from prunegraph.dependency.torch_modules import add_module_sizes
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
 
+_WORTH_A_TRY = 0.01
+"""The least share of fixed parameters for which other ways are tried; the output's bias is fixed in every network."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coupling:
@@ -28,11 +31,11 @@ class Coupling:
     turned: Mapping[Place, int]
 
     @property
-    def fixed(self) -> int:
-        """Elements of the parameters that have no prunable dimension."""
+    def fixed_share(self) -> float:
+        """Share of the parameters' elements that lie in tensors without a prunable dimension."""
         prunable = {member.tensor for group in self.grouping.groups for member in group.members}
-        specs = self.found.space.trace.tensors.values()
-        return sum(prod(spec.shape) for spec in specs if spec.is_parameter and spec.name not in prunable)
+        sizes = {s.name: prod(s.shape) for s in self.found.space.trace.tensors.values() if s.is_parameter}
+        return sum(size for name, size in sizes.items() if name not in prunable) / max(sum(sizes.values()), 1)
 
 
 def couple(trace: Trace, book: RuleBook) -> Coupling:
@@ -42,9 +45,9 @@ def couple(trace: Trace, book: RuleBook) -> Coupling:
     the channels shows later: where they meet others.
     """
     best = attempt = _couple(trace, book, {})
-    while best.fixed and (further := _other_ways(attempt)):
+    while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
         attempt = _couple(trace, book, {**attempt.turned, **further})
-        best = min(best, attempt, key=lambda coupling: coupling.fixed)
+        best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     return best
 
 

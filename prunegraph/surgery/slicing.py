@@ -1,6 +1,6 @@
 """`apply`: makes the smaller network from the user's network and a plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -32,8 +32,7 @@ def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
             _check_indices(name, dim, kept, plan.shapes.get(name, ()))
     pruned = clone_with(model, _sliced_tensors(model, plan.tensors))
     _update_attributes(pruned, plan)
-    for path in plan.replaced:
-        _replace(pruned, path)
+    _replace(pruned, plan.replaced)
     for module in pruned.modules():
         if isinstance(module, nn.RNNBase):
             module._init_flat_weights()
@@ -121,15 +120,13 @@ def _update_attributes(pruned: nn.Module, plan: PruningPlan) -> None:
         set_attribute(module, update.name, update.new)
 
 
-def _replace(pruned: nn.Module, path: str) -> None:
-    """Puts the replacement wherever the module stands, also when it is shared."""
-    old = pruned.get_submodule(path)
-    assert isinstance(old, nn.MultiheadAttention)
-    new = WidthFreeAttention.from_module(old)
-    for parent in list(pruned.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[name] = new
+def _replace(pruned: nn.Module, paths: Iterable[str]) -> None:
+    """Puts the replacements wherever the modules stand, also where they are shared."""
+    olds = [pruned.get_submodule(path) for path in paths]
+    new = {id(old): WidthFreeAttention.from_module(old) for old in olds if isinstance(old, nn.MultiheadAttention)}
+    for parent in list(pruned.modules()) if new else ():
+        for name, child in parent._modules.items():
+            parent._modules[name] = new.get(id(child), child)
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch import library as op_registry
 from torch.fx.experimental import proxy_tensor
 from torch.utils import _pytree as pytree
 
@@ -88,9 +89,9 @@ def test_recorded_ops_run_on_torchs_own_kernels() -> None:
         seen.append(torch._C._dispatch_tls_is_dispatch_key_included(key))
         return x.clone()
 
-    with torch.library._scoped_library("run_natively", "DEF") as library:
-        library.define("probe(Tensor x) -> Tensor")
-        library.impl("probe", kernel, "CompositeExplicitAutograd")
+    with op_registry._scoped_library("run_natively", "DEF") as ops:
+        ops.define("probe(Tensor x) -> Tensor")
+        ops.impl("probe", kernel, "CompositeExplicitAutograd")
         traced = trace_aten(torch.ops.run_natively.probe, [torch.ones(2)])
     assert targets(traced) == ["run_natively.probe.default"]
     assert seen == [False]

@@ -21,7 +21,7 @@ from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import SizeUse
-from prunegraph.dependency.propagation import RuledCall
+from prunegraph.dependency.propagation import RuledCall, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
 from prunegraph.dependency.view import as_networkx
 from prunegraph.errors import PlanError
@@ -282,3 +282,10 @@ def analyse(model: nn.Module, trace: Trace) -> DependencyGraph:
         channel_of=grouping.channel_of,
         cost_model=build_cost_model(trace, found, grouping.channel_of),
     )
+
+
+def recorded_cost(trace: Trace) -> Cost:
+    """MACs, parameters and activation memory of a recorded network as it is; what could be pruned is not asked."""
+    found = propagate(trace, RuleBook(load_op_rules(create_manager())), {})
+    nothing_prunable = np.full(found.space.count, -1, np.int64)
+    return build_cost_model(trace, found, nothing_prunable).evaluate(np.ones(0, bool))

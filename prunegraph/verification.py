@@ -1,6 +1,6 @@
 """`verify`: proves that a pruned network is exactly the one that the plan chose."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ from torch import fx, nn
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.state import undisturbed
+from prunegraph.capture.tracer import capture
 from prunegraph.errors import CaptureError, PrunegraphError, VerificationError
-from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.graph import DependencyGraph, build_graph, recorded_cost
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.ir.trace import Trace
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
 
@@ -65,9 +67,9 @@ class _Verification:
     def run(self) -> VerificationReport:
         self._note("plan", self._check_plan())
         self._note("weights", self._check_weights())
-        pruned_graph = self._built()
-        self._note("cost", self._check_cost(pruned_graph))
-        difference, tolerance = self._compare(pruned_graph)
+        recorded = self._recorded()
+        self._note("cost", self._check_cost(recorded))
+        difference, tolerance = self._compare(recorded)
         self._note("output", f"differs from the exact masked program by {difference:.1e} (at most {tolerance:.0e})")
         self._note("backward", self._check_backward())
         self._note("other inputs", self._check_other_inputs())
@@ -117,9 +119,9 @@ class _Verification:
         kept = slice_tensor(tensor.detach(), self.plan.tensors.get(name, {}))
         return found is not None and found.shape == kept.shape and _bit_equal(found, kept)
 
-    def _built(self) -> DependencyGraph:
+    def _recorded(self) -> Trace:
         try:
-            return build_graph(self.pruned, self.arguments)
+            return capture(self.pruned, self.arguments)
         except CaptureError as error:
             advice = self._advice(error)
             raise VerificationError(f"the pruned network does not run: {error.failure}\n{advice}") from error
@@ -135,8 +137,8 @@ class _Verification:
             f"of the module or from a shape, or keep the line's channels with Budget({which})"
         )
 
-    def _check_cost(self, pruned_graph: DependencyGraph) -> str:
-        planned, measured = self.graph.cost(self.plan), pruned_graph.cost()
+    def _check_cost(self, recorded: Trace) -> str:
+        planned, measured = self.graph.cost(self.plan), recorded_cost(recorded)
         parameters = sum(parameter.numel() for parameter in self.pruned.parameters())
         for name, want, found in (
             ("MACs", planned.macs, measured.macs),
@@ -146,7 +148,7 @@ class _Verification:
                 raise VerificationError(f"the plan says {want:,} {name}, the pruned network has {found:,}")
         return f"{planned.macs:,} MACs and {planned.parameters:,} parameters, as planned"
 
-    def _compare(self, pruned_graph: DependencyGraph) -> tuple[float, float]:
+    def _compare(self, recorded: Trace) -> tuple[float, float]:
         expected = self._masked_outputs()
         found = self._outputs(copy_of(self.pruned))
         shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
@@ -154,7 +156,7 @@ class _Verification:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
         difference, tolerance = relative_difference(found, expected), self._tolerance()
         if not difference <= tolerance:
-            where = self._first_divergence(pruned_graph, tolerance)
+            where = self._first_divergence(recorded, tolerance)
             raise VerificationError(
                 f"the pruned network's output differs from the exact masked program by {difference:.2e} "
                 f"(at most {tolerance:.0e}); {where}"
@@ -242,12 +244,12 @@ class _Verification:
                 return min(node.users, key=lambda user: self.steps[user.name], default=None)
         return None
 
-    def _first_divergence(self, pruned_graph: DependencyGraph, tolerance: float) -> str:
+    def _first_divergence(self, recorded: Trace, tolerance: float) -> str:
         """Runs both recorded graphs side by side."""
         ours = _values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
-        theirs = _values_of_trace(pruned_graph, self.example.tensors)
+        theirs = _values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
-        others = list(pruned_graph.trace.graph.nodes)
+        others = list(recorded.graph.nodes)
         for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
             if node.target != other.target and node.op == "call_function":
                 return f"the networks take different paths from here: {_describe(self.graph, node)}"
@@ -353,12 +355,14 @@ def _values_of_masked(program: MaskedProgram, keep: torch.Tensor, inputs: tuple[
     return recorder.values
 
 
-def _values_of_trace(graph: DependencyGraph, inputs: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+def _values_of_trace(
+    trace: Trace, weights: Mapping[str, torch.Tensor], inputs: tuple[torch.Tensor, ...]
+) -> dict[str, Any]:
     root = nn.Module()
-    for name, constant in graph.trace.constants.items():
+    for name, constant in trace.constants.items():
         root.register_buffer(name, constant)
-    recorder = _Recorder(fx.GraphModule(root, graph.trace.graph), lambda node: node.name)
+    recorder = _Recorder(fx.GraphModule(root, trace.graph), lambda node: node.name)
     torch.manual_seed(0)
-    tensors = [graph.weights[spec.name].clone() for spec in graph.trace.tensors.values()]
+    tensors = [weights[spec.name].detach().clone() for spec in trace.tensors.values()]
     recorder.run(*tensors, *(tensor.clone() for tensor in inputs))
     return recorder.values

@@ -62,6 +62,7 @@ class _Verification:
         self.arguments = kwargs if kwargs and not args else args
         self.graph = graph or build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
+        self.copy = copy_of(pruned)
         self.checks: list[Check] = []
 
     def run(self) -> VerificationReport:
@@ -150,7 +151,7 @@ class _Verification:
 
     def _compare(self, recorded: Trace) -> tuple[float, float]:
         expected = self._masked_outputs()
-        found = self._outputs(copy_of(self.pruned))
+        found = self._outputs(self.copy)
         shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
         if shapes[0] != shapes[1]:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
@@ -184,19 +185,18 @@ class _Verification:
 
     def _check_backward(self) -> str:
         try:
-            return self._backward(self.pruned)
+            return self._backward(self.copy)
         except RuntimeError as error:
             try:
-                self._backward(self.model)
+                self._backward(copy_of(self.model))
             except RuntimeError:  # nobody can train the original either
                 return "the original has no backward pass"
             raise VerificationError(f"the backward pass of the pruned network fails: {error}") from error
 
     def _backward(self, model: nn.Module) -> str:
-        copied = copy_of(model)
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            outputs = [t for t in self._outputs(copied) if t.requires_grad]
-            parameters = [p for p in copied.parameters() if p.requires_grad]
+            outputs = [t for t in self._outputs(model) if t.requires_grad]
+            parameters = [p for p in model.parameters() if p.requires_grad]
             if not outputs or not parameters:
                 return "nothing requires a gradient"
             total = sum(output.abs().sum() for output in outputs)
@@ -207,7 +207,7 @@ class _Verification:
     def _check_other_inputs(self) -> str:
         """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
         ran = []
-        dense, pruned = copy_of(self.model), copy_of(self.pruned)
+        dense = copy_of(self.model)
         for name, vary in _OTHER_INPUTS.items():
             tensors = [vary(tensor) for tensor in self.example.tensors]
             try:
@@ -215,7 +215,7 @@ class _Verification:
             except Exception:  # the original need not accept such inputs
                 continue
             try:
-                found = self._outputs(pruned, tensors)
+                found = self._outputs(self.copy, tensors)
             except Exception as error:
                 raise VerificationError(f"the pruned network fails on a {name}, which the original accepts") from error
             if [t.shape for t in found] != [t.shape for t in expected]:

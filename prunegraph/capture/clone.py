@@ -7,7 +7,7 @@ parameters stay tied, and hidden references such as the weight lists of recurren
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch import nn
 from prunegraph.capture.settings import all_ordinary_attributes, own_attributes, settings_in
 from prunegraph.errors import UnsupportedModelError
 
-_Held = TypeVar("_Held")
+_Held: TypeAlias = "torch.Tensor | torch.jit.ScriptFunction[Any, Any]"
 
 
 def registered_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -31,7 +31,8 @@ def plain_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     Left out is what weight norm and its like compute anew from parameters in each forward.
     """
     known = {id(tensor) for tensor in (*registered_tensors(model).values(), *_derived_tensors(model))}
-    return {name: tensor for name, tensor in _held_in_attributes(model, torch.Tensor) if id(tensor) not in known}
+    held = ((name, held) for name, held in _held_in_attributes(model) if isinstance(held, torch.Tensor))
+    return {name: tensor for name, tensor in held if id(tensor) not in known}
 
 
 def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -54,11 +55,9 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
     """
     named = named_tensors(model)
     memo: dict[int, Any] = {id(named[name]): tensor for name, tensor in replacement.items()}
-    for _, tensor in _held_in_attributes(model, torch.Tensor):
-        if id(tensor) not in memo:
-            memo[id(tensor)] = _copied(tensor)
-    for _, function in _held_in_attributes(model, torch.jit.ScriptFunction):
-        memo[id(function)] = function  # it has no state, and refuses to be copied
+    for _, held in _held_in_attributes(model):
+        if id(held) not in memo:  # a scripted function has no state, and refuses to be copied
+            memo[id(held)] = _copied(held) if isinstance(held, torch.Tensor) else held
     try:
         clone: nn.Module = _deep_copy(model, dict(memo))
         return clone
@@ -121,10 +120,10 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def _held_in_attributes(model: nn.Module, kind: type[_Held]) -> Iterator[tuple[str, _Held]]:
-    """Objects of one kind in ordinary attributes, also in lists and dicts, with the way to them."""
+def _held_in_attributes(model: nn.Module) -> Iterator[tuple[str, _Held]]:
+    """Tensors and scripted functions in ordinary attributes, also in lists and dicts, with the way to them."""
     for name, value in all_ordinary_attributes(model):
-        yield from _found_in(name, value, kind)
+        yield from _found_in(name, value)
 
 
 def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
@@ -135,12 +134,12 @@ def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
                 yield value
 
 
-def _found_in(name: str, value: Any, kind: type[_Held]) -> Iterator[tuple[str, _Held]]:
-    if isinstance(value, kind):
+def _found_in(name: str, value: Any) -> Iterator[tuple[str, _Held]]:
+    if isinstance(value, torch.Tensor | torch.jit.ScriptFunction):
         yield name, value
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from _found_in(f"{name}[{i}]", item, kind)
+            yield from _found_in(f"{name}[{i}]", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _found_in(f"{name}[{key!r}]", item, kind)
+            yield from _found_in(f"{name}[{key!r}]", item)

@@ -47,8 +47,9 @@ class _Capture:
     def __init__(self, model: nn.Module, example: Nested) -> None:
         self.recorder = CallRecorder()
         self.example = example
-        self.specs = _tensor_specs(model)
-        self.flat_tensors = [_detached(tensor) for tensor in _by_spec(model, self.specs)]
+        tensors = named_tensors(model)
+        self.specs = _tensor_specs(model, tensors)
+        self.flat_tensors = [_detached(tensors[spec.name]) for spec in self.specs]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
         users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
         sizes = track_attributes(self.clone, self.recorder, untouchable=users)
@@ -152,12 +153,11 @@ class _Leave:
             self.recorder.module_stack.pop()
 
 
-def _tensor_specs(model: nn.Module) -> list[TensorSpec]:
+def _tensor_specs(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[TensorSpec]:
     """One spec per distinct tensor, tied names gathered."""
     parameters = {id(p) for p in model.parameters()}
     registered = registered_tensors(model)
     names: dict[int, list[str]] = {}
-    tensors = named_tensors(model)
     for name, tensor in tensors.items():
         names.setdefault(id(tensor), []).append(name)
     return [
@@ -171,11 +171,6 @@ def _tensor_specs(model: nn.Module) -> list[TensorSpec]:
         )
         for identity, (first, *rest) in names.items()
     ]
-
-
-def _by_spec(model: nn.Module, specs: list[TensorSpec]) -> list[torch.Tensor]:
-    tensors = named_tensors(model)
-    return [tensors[spec.name] for spec in specs]
 
 
 def _every_name(specs: list[TensorSpec], tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:

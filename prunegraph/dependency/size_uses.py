@@ -75,9 +75,8 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
     def value_of(leaf: Leaf) -> Number:
         return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
 
-    for use in sorted(uses, key=_simplicity):
-        known = attributes(use.expression)
-        found = _solve_one(use, count(use), values, value_of)
+    for use, known in sorted(((use, attributes(use.expression)) for use in uses), key=_simplicity):
+        found = _solve_one(use.expression, known, count(use), values, value_of)
         if found is None:
             conflicts.append(Conflict(use=use, fixed_by=tuple(owners[a] for a in known if a in owners)))
             continue
@@ -87,19 +86,23 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
     return Solution(values=values, conflicts=tuple(conflicts), value_of=value_of)
 
 
-def _simplicity(use: SizeUse) -> tuple[int, bool]:
-    return len(attributes(use.expression)), not isinstance(use.expression, Attribute)
+def _simplicity(use_and_known: tuple[SizeUse, list[Attribute]]) -> tuple[int, bool]:
+    use, known = use_and_known
+    return len(known), not isinstance(use.expression, Attribute)
 
 
 def _solve_one(
-    use: SizeUse, target: Number, values: Mapping[Attribute, int], value_of: Callable[[Leaf], Number]
+    expression: Expression,
+    known: Sequence[Attribute],
+    target: Number,
+    values: Mapping[Attribute, int],
+    value_of: Callable[[Leaf], Number],
 ) -> dict[Attribute, int] | None:
-    known = attributes(use.expression)
     try:
-        if evaluate(use.expression, value_of) == target:
+        if evaluate(expression, value_of) == target:
             return {attribute: int(value_of(attribute)) for attribute in known}
         for unknown in [attribute for attribute in known if attribute not in values]:
-            found = invert(use.expression, target, unknown, value_of)
+            found = invert(expression, target, unknown, value_of)
             if found is not None:
                 rest = {attribute: int(value_of(attribute)) for attribute in known}
                 return {**rest, unknown: found}

@@ -1,4 +1,4 @@
-"""How much of a stage goes into forward and backward passes."""
+"""How much of verification goes into forward and backward passes, and into recording, which is a stage of its own."""
 
 import time
 from types import TracebackType
@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from prunegraph import verification
+
 
 class PassClock:
-    """Adds up the seconds inside the outermost calls of modules, and of `torch.autograd.grad`, while it is entered."""
+    """Adds up the seconds inside the outermost calls of modules, of `torch.autograd.grad` and of `capture`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -22,12 +24,17 @@ class PassClock:
             register_module_forward_pre_hook(self._begin),
             register_module_forward_hook(self._end, always_call=True),
         )
-        self._patch = patch.object(torch.autograd, "grad", self._timed(torch.autograd.grad))
-        self._patch.start()
+        self._patches = [
+            patch.object(owner, name, self._timed(getattr(owner, name)))
+            for owner, name in ((torch.autograd, "grad"), (verification, "capture"))
+        ]
+        for replaced in self._patches:
+            replaced.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._patch.stop()
+        for replaced in self._patches:
+            replaced.stop()
         for hook in self._hooks:
             hook.remove()
 

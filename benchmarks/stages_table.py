@@ -31,8 +31,8 @@ NOTES = """
 Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *analysis to
 surgery*: sum of these stages, and by how much they raised the memory of the process at most. *verification*: mostly
 some ten forward passes, of the dense, the masked and the pruned network and on other inputs, one of them recorded, and
-a backward pass; *beside passes*: all else that it does. *Torch-Pruning*: building its groups and pruning, where it
-finishes.
+a backward pass; *beside passes*: all else that it does, recording left out, which is a stage of its own.
+*Torch-Pruning*: building its groups and pruning, where it finishes.
 
 {machine}. Written by `make bench`.
 """

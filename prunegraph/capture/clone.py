@@ -6,6 +6,7 @@ parameters stay tied, and hidden references such as the weight lists of recurren
 """
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -71,6 +72,7 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
 
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
     """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes are copied by hand."""
+    memo.update(_empty_dicts(value))
     attributes = all_ordinary_attributes(value) if isinstance(value, nn.Module) else [("", value)]
     dicts = [item for item in settings_in(held for _, held in attributes) if _is_attribute_dict(item)]
     for original in dicts:
@@ -82,6 +84,13 @@ def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
         if own_attributes(original) is not original:
             own_attributes(made).update(copy.deepcopy(own_attributes(original), memo))
     return copy.deepcopy(value, memo)
+
+
+def _empty_dicts(value: Any) -> dict[int, Any]:
+    """Copies of the dicts without hooks, submodules or buffers: a dozen per module, most of what deepcopy works on."""
+    holders = [vars(module) for module in value.modules()] if isinstance(value, nn.Module) else []
+    held = [item for holder in holders for item in holder.values() if type(item) in (dict, OrderedDict)]
+    return {id(item): item.copy() for item in held if not item}
 
 
 def _is_attribute_dict(value: Any) -> bool:

@@ -19,7 +19,7 @@ from prunegraph.plugin import CriterionContext
 from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
-from prunegraph_sepprune.prior import log_magnitudes
+from prunegraph_magnitude.relative import log_magnitudes
 
 ROUNDS = 15
 

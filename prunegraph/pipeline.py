@@ -101,6 +101,7 @@ class Scoring:
 
     def __call__(self, graph: DependencyGraph, model: nn.Module, budget: Budget) -> Mapping[str, torch.Tensor]:
         """Scores the graph's groups, on data of any shape that the model takes."""
+        records_anew = bool(self.criterion.needs & {"masked_program", "moments"})
         return score(
             graph,
             self.criterion,
@@ -108,7 +109,7 @@ class Scoring:
             data=self.data,
             loss=self.loss,
             budget=budget,
-            masked_program=MaskedNetwork(model, graph) if "masked_program" in self.criterion.needs else None,
+            masked_program=MaskedNetwork(model, graph) if records_anew else None,
             progress=self.progress,
             checkpoint=self.checkpoint,
         )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from prunegraph.graph import build_graph
 from prunegraph.importance.gradients import BatchGradients
+from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.plugin.contracts import NEEDS, Criterion, CriterionContext, GraphView, run_criterion
@@ -76,6 +77,7 @@ def example_case(*, device: torch.device | str = "cpu", seed: int = 0) -> Case:
         context=CriterionContext(
             seed=seed,
             gradients=gradients,
+            moments=InputMoments(graph=graph, data=data),
             data=data,
             loss=F.mse_loss,
             masked_program=MaskedProgram(graph),
@@ -188,6 +190,7 @@ def _untouchable(context: CriterionContext) -> CriterionContext:
     return CriterionContext(
         seed=context.seed,
         gradients=None if context.gradients is None else trap,
+        moments=None if context.moments is None else trap,
         data=None if context.data is None else trap,
         loss=None if context.loss is None else trap,
         masked_program=None if context.masked_program is None else trap,

@@ -358,10 +358,7 @@ def _values_of_masked(program: MaskedProgram, keep: torch.Tensor, inputs: tuple[
 def _values_of_trace(
     trace: Trace, weights: Mapping[str, torch.Tensor], inputs: tuple[torch.Tensor, ...]
 ) -> dict[str, Any]:
-    root = nn.Module()
-    for name, constant in trace.constants.items():
-        root.register_buffer(name, constant)
-    recorder = _Recorder(fx.GraphModule(root, trace.graph), lambda node: node.name)
+    recorder = _Recorder(trace.as_module(), lambda node: node.name)
     torch.manual_seed(0)
     tensors = [weights[spec.name].detach().clone() for spec in trace.tensors.values()]
     recorder.run(*tensors, *(tensor.clone() for tensor in inputs))

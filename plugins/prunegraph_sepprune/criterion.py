@@ -9,10 +9,11 @@ import torch
 from prunegraph.errors import BudgetError
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
 from prunegraph.selection.selector import prunable_groups
+from prunegraph_magnitude.relative import log_magnitudes
+from prunegraph_reconstruction import removal_ranks
 from prunegraph_sepprune.candidates import candidate_groups, even_widths
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
 from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks, ranks
-from prunegraph_sepprune.prior import log_magnitudes
 
 Mode = Literal["budget", "epsilon"]
 
@@ -50,9 +51,9 @@ class SepPrune:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Data, a loss and the masked program; in ``budget`` mode the budget."""
+        """Data, a loss and the masked program; in ``budget`` mode the budget, and what layers read."""
         needed: frozenset[Need] = frozenset({"data", "loss", "masked_program"})
-        return needed | {"budget"} if self.mode == "budget" else needed
+        return needed | {"budget", "moments"} if self.mode == "budget" else needed
 
     def supports(self, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
         """Serves every request with something to prune."""
@@ -67,13 +68,20 @@ class SepPrune:
             BudgetError: the budget cannot be met.
             CriterionError: the data ended at once, or the loss is not finite.
         """
-        prior = log_magnitudes(graph, weights)
+        prior = self._prior(graph, weights, context)
         learner = self.learner(graph, context, prior)
         learn_logits(learner, context, self.learning)
         learned = {name: self._scores(logits) for name, logits in learner.logits().items()}
         best = max((float(scores.max()) for scores in learned.values()), default=0.0)
         whole = {name: torch.full_like(scores, max(best, 0.0) + 1.0) for name, scores in prior.items()}
         return NetworkScores(whole | learned)
+
+    def _prior(
+        self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
+    ) -> Mapping[str, torch.Tensor]:
+        if self.mode == "budget" and context.moments is not None:
+            return removal_ranks(graph, weights, context.moments)
+        return log_magnitudes(graph, weights)
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         if self.mode == "budget":

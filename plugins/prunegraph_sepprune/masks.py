@@ -11,6 +11,7 @@ GUMBEL_MEDIAN = -math.log(math.log(2))
 _STRETCH = 0.1
 _HOTTEST, _COLDEST = 0.3, 0.1
 _SPREAD = 4.0
+_CAUTION = 0.5
 
 
 class Masks(Protocol):
@@ -69,8 +70,8 @@ class BudgetMasks:
         return _SPREAD * torch.cat([ranks(scores) for scores in prior])
 
     def pace(self, done: float) -> float:
-        """Falls to 0, so that the noise of the last batches does not decide."""
-        return 1 - done
+        """Half of it, so that the prior is not forgotten, falling to 0, so that the last batches do not decide."""
+        return _CAUTION * (1 - done)
 
     def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
         """Relaxed keep values."""

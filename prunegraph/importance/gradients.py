@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from prunegraph.capture.example import Nested, call_arguments
 from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
-from prunegraph.ir.trace import Trace, ValueSpec
+from prunegraph.importance.batches import batches_of, pair_of, recorded_inputs
+from prunegraph.ir.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,8 @@ class BatchGradients:
     def __iter__(self) -> Iterator[Mapping[str, torch.Tensor]]:
         """Computes the gradients of one batch after the other."""
         program = _Program(self.graph)
-        number = -1
-        for number, batch in enumerate(self.data):
+        for number, batch in enumerate(batches_of(self.data)):
             yield program.gradients(batch, self.loss, f"batch {number} of the data")
-        if number < 0:
-            raise InputError(
-                "there is no batch in the data; a generator can be gone through only once: give a list or a DataLoader"
-            )
 
 
 class _Program:
@@ -67,9 +62,10 @@ class _Program:
         self.tensors = tuple(tensors.values())
 
     def gradients(self, batch: Any, loss: Callable[[Any, Any], torch.Tensor], where: str) -> Mapping[str, torch.Tensor]:
-        inputs, targets = self._checked(batch, where)
+        inputs, targets = pair_of(batch, where)
+        tensors = recorded_inputs(self.trace, inputs, where)
         with torch.enable_grad():
-            value = _scalar(loss(self._output(inputs, where), targets), where)
+            value = _scalar(loss(self._output(tensors, where), targets), where)
             found = torch.autograd.grad(value, tuple(self.leaves.values()), materialize_grads=True)
         gradients = dict(zip(self.leaves, found, strict=True))
         _refuse_not_finite(gradients, where)
@@ -87,18 +83,6 @@ class _Program:
         except RuntimeError as error:
             raise InputError(f"the network cannot be run on {where}: {error}") from error
         return self.trace.output.rebuild(outputs)
-
-    def _checked(self, batch: Any, where: str) -> tuple[tuple[torch.Tensor, ...], Any]:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise InputError(f"{where} must be a pair (inputs, targets), not {type(batch).__name__}")
-        inputs = Nested.of_call(*call_arguments(batch[0]), self.trace.keywords).tensors
-        recorded = [self.trace.values[name] for name in self.trace.inputs]
-        if [ValueSpec(shape=tuple(t.shape), dtype=t.dtype) for t in inputs] != recorded:
-            raise InputError(
-                f"{where} has inputs {_listed(inputs)}, but the network was recorded on {_listed(recorded)}; give "
-                "inputs of one of the batches as example inputs, and batches of one size (drop_last=True)"
-            )
-        return inputs, batch[1]
 
 
 def _differentiable(trace: Trace) -> fx.GraphModule:
@@ -138,7 +122,3 @@ def _refuse_not_finite(gradients: Mapping[str, torch.Tensor], where: str) -> Non
             f"the loss on {where} has NaN or infinite derivatives by {', '.join(map(repr, bad[:3]))}; "
             "look for silent or broken signals in it"
         )
-
-
-def _listed(specs: Iterable[Any]) -> str:
-    return ", ".join(f"{tuple(spec.shape)} {str(spec.dtype).removeprefix('torch.')}" for spec in specs) or "(none)"

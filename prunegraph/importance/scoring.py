@@ -10,8 +10,9 @@ from prunegraph.capture.state import seeded
 from prunegraph.errors import CriterionError
 from prunegraph.graph import DependencyGraph
 from prunegraph.importance.gradients import BatchGradients
+from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
-from prunegraph.masked.program import MaskedProgram
+from prunegraph.masked.program import MaskedNetwork, MaskedProgram
 from prunegraph.plugin.contracts import Criterion, CriterionContext, Progress, run_criterion
 from prunegraph.plugin.contracts import MaskedProgram as MaskedProgramContract
 from prunegraph.plugin.manager import find_criterion
@@ -49,10 +50,11 @@ def score(
         criterion: name of an installed criterion, or a criterion.
         seed: the only source of randomness.
         data: batches ``(inputs, targets)`` for criteria that look at data, on the network's device; of the shapes of
-            the graph's example inputs for criteria that look at gradients.
+            the graph's example inputs for criteria that look at gradients or moments.
         loss: ``loss(output, targets)`` for criteria that look at a loss.
         budget: what is going to stay, for criteria that look at the choice as a whole.
         masked_program: for criteria that learn on it; by default that of the graph, for inputs of its example's shape.
+            A `MaskedNetwork` serves inputs of any shape, also to criteria that look at moments.
         progress: told of the state of a scoring that takes long.
         checkpoint: file from which an interrupted scoring goes on.
 
@@ -68,9 +70,11 @@ def score(
     parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
     if masked_program is None and "masked_program" in chosen.needs:
         masked_program = MaskedProgram(graph)
+    graph_of = masked_program.graph_of if isinstance(masked_program, MaskedNetwork) else None
     context = CriterionContext(
         seed=seed,
         gradients=BatchGradients(graph=graph, data=data, loss=loss) if data is not None and loss is not None else None,
+        moments=InputMoments(graph=graph, data=data, graph_of=graph_of) if data is not None else None,
         data=data,
         loss=loss,
         masked_program=masked_program,

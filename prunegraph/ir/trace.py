@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from prunegraph.ir.sizes import Expression
 
@@ -137,3 +137,10 @@ class Trace:
         """The sizes of the node's value; None when it is not one tensor."""
         value = self.values.get(node.name)
         return value.shape if isinstance(value, ValueSpec) else None
+
+    def as_module(self) -> fx.GraphModule:
+        """The record as a module of the network's tensors and the example's, flat; it returns the flat outputs."""
+        root = nn.Module()
+        for name, constant in self.constants.items():
+            root.register_buffer(name, constant, persistent=False)
+        return fx.GraphModule(root, self.graph)

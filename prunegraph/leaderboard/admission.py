@@ -10,6 +10,7 @@ from prunegraph.capture.clone import named_tensors
 from prunegraph.data.corpus import Corpus
 from prunegraph.graph import build_graph
 from prunegraph.importance.gradients import BatchGradients
+from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
 from prunegraph.leaderboard.laboratory import Laboratory, Separator
 from prunegraph.masked.program import MaskedNetwork
@@ -54,6 +55,7 @@ def _refusals(laboratory: Laboratory, separator: Separator) -> Mapping[str, tupl
     graph = build_graph(separator.network, data[0][0])
     context = CriterionContext(
         gradients=BatchGradients(graph=graph, data=data, loss=pit_si_sdr_loss),
+        moments=InputMoments(graph=graph, data=data),
         data=data,
         loss=pit_si_sdr_loss,
         masked_program=MaskedNetwork(separator.network, graph),

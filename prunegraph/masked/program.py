@@ -8,7 +8,7 @@ differentiable in the keep values.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -99,7 +99,8 @@ class MaskedNetwork:
     def __init__(self, model: nn.Module, graph: DependencyGraph) -> None:
         self._model, self._graph = model, graph
         first = tuple(graph.trace.values[name].shape for name in graph.trace.inputs)
-        self._programs = OrderedDict({first: MaskedProgram(graph)})
+        self._graphs: OrderedDict[_Shapes, DependencyGraph] = OrderedDict({first: graph})
+        self._programs: dict[_Shapes, MaskedProgram] = {}
 
     def __call__(self, masks: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """The network's output under the masks, see `MaskedProgram`.
@@ -107,14 +108,25 @@ class MaskedNetwork:
         Raises:
             InputError: with inputs of this shape the network has other channel groups.
         """
-        shapes = tuple(tuple(tensor.shape) for tensor in Nested.of((args, kwargs)).tensors)
+        graph, shapes = self.graph_of(*args, **kwargs), _shapes(args, kwargs)
         if shapes not in self._programs:
-            self._programs[shapes] = self._recorded(args, kwargs)
-            if len(self._programs) > _RECORDS:
-                self._programs.popitem(last=False)
+            self._programs[shapes] = MaskedProgram(graph)
         return self._programs[shapes](masks, *args, **kwargs)
 
-    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedProgram:
+    def graph_of(self, *args: Any, **kwargs: Any) -> DependencyGraph:
+        """The network's dependency graph for inputs of these shapes.
+
+        Raises:
+            InputError: with inputs of this shape the network has other channel groups.
+        """
+        shapes = _shapes(args, kwargs)
+        if shapes not in self._graphs:
+            self._graphs[shapes] = self._recorded(args, kwargs)
+            if len(self._graphs) > _RECORDS:
+                self._programs.pop(self._graphs.popitem(last=False)[0], None)
+        return self._graphs[shapes]
+
+    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DependencyGraph:
         if args and kwargs:
             raise InputError("give inputs either by position or by keyword")
         graph = build_graph(self._model, kwargs or args)
@@ -123,4 +135,11 @@ class MaskedNetwork:
                 "with inputs of this shape the network has other channel groups than with the example; "
                 "give an example of the shape of the data"
             )
-        return MaskedProgram(graph)
+        return graph
+
+
+_Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Shapes:
+    return tuple(tuple(tensor.shape) for tensor in Nested.of((args, kwargs)).tensors)

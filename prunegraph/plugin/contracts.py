@@ -16,10 +16,12 @@ from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import ModuleSpec
 
-Need: TypeAlias = Literal["gradients", "data", "loss", "masked_program", "budget"]
+Need: TypeAlias = Literal["gradients", "moments", "data", "loss", "masked_program", "budget"]
 """What a criterion may ask for beside the weights; the name of a field of `CriterionContext`."""
 
 NEEDS: frozenset[str] = frozenset(get_args(Need))
+
+_MENDS: Mapping[str, str] = {"gradients": "gradients: give data and a loss", "moments": "moments: give data"}
 
 
 Progress: TypeAlias = Callable[[int, int, Mapping[str, float]], None]
@@ -62,6 +64,28 @@ class MaskedProgram(Protocol):
         """Computes the network's output with keep values in [0, 1], one of shape ``(width,)`` per group name."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerMoments:
+    r"""What a layer that is linear in its weight reads, on average over data: $y = C^T x$ for each of its blocks.
+
+    Blocks are the groups of a grouped convolution; the phases of a transposed one, which read the same but for the ends
+    of the signal, are one block with the outputs of all.
+
+    Attributes:
+        weight: name of the weight, or of the value that is computed from parameters.
+        moments: mean of $x x^T$, in float64, shape ``(blocks, features, features)``; of $x$ less its mean where the
+            layer has a bias, which can make up for that.
+        coefficients: $C$, in float64, shape ``(blocks, features, outputs)``.
+        features: group name -> features by which each of its channels is read, the same in all blocks, shape
+            ``(width, features per channel)``; for the groups that are read here.
+    """
+
+    weight: str
+    moments: torch.Tensor
+    coefficients: torch.Tensor
+    features: Mapping[str, NDArray[np.int64]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriterionContext:
     """All that a criterion may look at beside graph and weights; what nobody provided is None.
@@ -70,6 +94,8 @@ class CriterionContext:
         seed: the only source of randomness.
         gradients: for each batch of ``data`` parameter name -> derivative of the batch's loss; computed while they are
             gone through, so that only one batch's are held at a time.
+        moments: what each layer that reads a group reads over the first batches of ``data``; computed, all together,
+            when they are gone through.
         data: batches ``(inputs, targets)``; can be gone through more than once.
         loss: ``loss(output, targets)``, a scalar tensor; less is better.
         masked_program: the network as a function of masks.
@@ -80,6 +106,7 @@ class CriterionContext:
 
     seed: int = 0
     gradients: Iterable[Mapping[str, torch.Tensor]] | None = None
+    moments: Iterable[LayerMoments] | None = None
     data: Iterable[tuple[Any, Any]] | None = None
     loss: Callable[[Any, Any], torch.Tensor] | None = None
     masked_program: MaskedProgram | None = None
@@ -169,9 +196,7 @@ def run_criterion(
 def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
     """Why the criterion cannot serve the request: what it needs and was not given, then its own reasons."""
     missing = tuple(
-        "it needs gradients: give data and a loss" if need == "gradients" else f"it needs {need}"
-        for need in sorted(criterion.needs)
-        if getattr(context, need) is None
+        f"it needs {_MENDS.get(need, need)}" for need in sorted(criterion.needs) if getattr(context, need) is None
     )
     return missing or tuple(criterion.supports(graph, context))
 

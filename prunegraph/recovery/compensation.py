@@ -16,9 +16,9 @@ from torch.overrides import TorchFunctionMode
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import call_arguments
 from prunegraph.capture.state import undisturbed
+from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import InputError
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.recovery.contractions import Contraction, contractions
 from prunegraph.surgery.slicing import apply, copy_of, slice_tensor
 
 

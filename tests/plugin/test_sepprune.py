@@ -13,15 +13,18 @@ from torch.nn import functional
 
 import prunegraph
 from prunegraph import Budget
+from prunegraph.errors import PrunegraphError
 from prunegraph.plugin.contracts import NetworkScores
+from prunegraph_magnitude.relative import log_magnitudes
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.candidates import candidate_groups, even_widths, macs_saved
 from prunegraph_sepprune.learning import LearningSettings
 from prunegraph_sepprune.masks import BudgetMasks, StraightThrough
-from prunegraph_sepprune.prior import log_magnitudes
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 SHORT = SepPrune(learning=LearningSettings(steps=30))
+RESTLESS = LearningSettings(steps=150, learning_rate=2.0)
+"""Moves masks of a small network although they start from a good guess."""
 HALF = Budget(macs=0.5)
 USEFUL = (1, 4, 6)
 """The hidden channels that reach the output."""
@@ -88,9 +91,9 @@ def test_the_same_seed_learns_the_same_to_the_bit_and_weights_stay() -> None:
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     graph = prunegraph.build_graph(model, torch.randn(2, 1, 32))
-    data = batches(model)
+    data, restless = batches(model), SepPrune(learning=replace(RESTLESS, steps=30))
     first, again, other = (
-        prunegraph.score(graph, SHORT, budget=Budget(macs=0.5), data=data, loss=functional.mse_loss, seed=seed)
+        prunegraph.score(graph, restless, budget=Budget(macs=0.5), data=data, loss=functional.mse_loss, seed=seed)
         for seed in (3, 3, 4)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -108,16 +111,20 @@ def test_every_sampled_mask_meets_the_budget() -> None:
         seen.append(np.concatenate([masks[group.name].detach().numpy() > 0.5 for group in graph.groups]))
         return program(masks, *inputs)
 
-    criterion = SepPrune(learning=LearningSettings(steps=150))
     prunegraph.score(
-        graph, criterion, budget=Budget(macs=0.6), data=batches(model), loss=functional.mse_loss, masked_program=spy
+        graph,
+        SepPrune(learning=RESTLESS),
+        budget=Budget(macs=0.6),
+        data=batches(model),
+        loss=functional.mse_loss,
+        masked_program=spy,
     )
     dense = graph.cost().macs
     shares = [graph.macs_and_parameters(kept)[0] / dense for kept in seen]
     assert len(shares) == 150
     assert max(shares) <= 0.6
     assert min(shares) > 0.6 - 0.15  # one channel of so small a network is 14 % of its MACs
-    assert len({kept.tobytes() for kept in seen}) > 5
+    assert len({kept.tobytes() for kept in seen}) > 2
 
 
 def test_epsilon_mode_keeps_what_is_sampled_more_often_than_not() -> None:
@@ -128,7 +135,7 @@ def test_epsilon_mode_keeps_what_is_sampled_more_often_than_not() -> None:
     assert isinstance(scores, NetworkScores)
 
 
-def test_logits_start_from_the_ranks_of_scale_free_norms() -> None:
+def test_logits_start_from_ranks_within_each_group() -> None:
     model = network()
     graph = prunegraph.build_graph(model, torch.randn(2, 1, 32))
     prior = log_magnitudes(graph, graph.weights)
@@ -258,5 +265,5 @@ def test_data_of_another_shape_than_the_example() -> None:
     ],
 )
 def test_what_cannot_be_learned_on_is_refused(context: dict[str, Any], message: str) -> None:
-    with pytest.raises(prunegraph.CriterionError, match=message):
+    with pytest.raises(PrunegraphError, match=message):
         learn(**context)

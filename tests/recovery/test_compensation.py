@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import prunegraph
+from prunegraph.contractions import contractions
 from prunegraph.errors import InputError, PlanError
 from prunegraph.recovery.compensation import compensate
-from prunegraph.recovery.contractions import contractions
 
 
 def _inputs(*shape: int, count: int = 3) -> list[Tensor]:

@@ -44,6 +44,7 @@ class Contraction(Protocol):
         output_dim: the weight's dimension over output channels.
         channel_dim: the output's dimension over output channels.
         blocks: number of independent problems.
+        same_windows: whether all blocks meet the same windows, but for the ends of the signal.
     """
 
     weight: Tensor
@@ -52,6 +53,7 @@ class Contraction(Protocol):
     output_dim: int
     channel_dim: int
     blocks: int
+    same_windows: bool
 
     def output(self) -> Tensor:
         """What the linear part of the op gives."""
@@ -66,7 +68,7 @@ class Contraction(Protocol):
 class LinearMap:
     """``y[..., o] = sum_i x[..., i] weight[o, i] + bias[o]``; also what the gates of a recurrent layer read."""
 
-    input_dim, output_dim, channel_dim, blocks = 1, 0, -1, 1
+    input_dim, output_dim, channel_dim, blocks, same_windows = 1, 0, -1, 1, True
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
         self.x, self.weight, self.bias = x, weight, bias
@@ -90,7 +92,7 @@ class LinearMap:
 class Convolution:
     """Convolutions of any number of dimensions, grouped or not; the blocks are the groups."""
 
-    input_dim, output_dim = 1, 0
+    input_dim, output_dim, same_windows = 1, 0, False
 
     def __init__(self, function: Callable[..., Tensor], arguments: Mapping[str, Any]) -> None:
         self.function, self.arguments = function, arguments
@@ -128,7 +130,7 @@ class TransposedConvolution:
     ``y[o, q s + r - p] = sum_{c, j} x[c, q - j] weight[c, o, r + j s]`` for phase r, stride s and padding p.
     """
 
-    input_dim, output_dim = 0, 1
+    input_dim, output_dim, same_windows = 0, 1, True
 
     def __init__(self, function: Callable[..., Tensor], arguments: Mapping[str, Any]) -> None:
         self.function, self.arguments = function, arguments

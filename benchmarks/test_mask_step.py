@@ -17,9 +17,9 @@ from benchmarks.demo.run import WEIGHTS
 from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.plugin import CriterionContext
 from prunegraph.recovery.losses import pit_si_sdr_loss
+from prunegraph_magnitude.relative import log_magnitudes
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
-from prunegraph_magnitude.relative import log_magnitudes
 
 ROUNDS = 15
 

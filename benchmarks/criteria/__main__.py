@@ -33,10 +33,15 @@ from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
-CRITERIA = ("sepprune", "l1", "l2", "taylor", "fpgm", "random")
+CRITERIA = ("sepprune", "reconstruction", "l1", "l2", "taylor", "fpgm", "random")
 DENSE = "dense"
 SHARES = (0.5, 0.7, 0.3)
-NETWORKS = {"Conv-TasNet": WEIGHTS, "SuDoRM-RF": Path(__file__).parents[1] / "weights" / "sudormrf_8k.safetensors"}
+TRAINED = Path(__file__).parents[1] / "weights"
+NETWORKS = {
+    "Conv-TasNet": WEIGHTS,
+    "SuDoRM-RF": TRAINED / "sudormrf_8k.safetensors",
+    "A-FRCNN": TRAINED / "afrcnn_8k.safetensors",
+}
 TEST_SEED, TEST_MIXTURES = 1, 100
 BATCH, SECONDS = 6, 1.0
 MASK_STEPS, TUNING_STEPS = 200, 150
@@ -149,6 +154,8 @@ def read(path: Path) -> list[Cell]:
 def measure(
     path: Annotated[Path, typer.Argument(help="File of finished cells, one JSON object in a line.")],
     networks: Annotated[list[str], typer.Option("--network", help="Separators to measure.")] = list(NETWORKS),  # noqa: B006
+    criteria: Annotated[list[str], typer.Option("--criterion", help="Criteria to measure.")] = list(CRITERIA),  # noqa: B006
+    shares: Annotated[list[float], typer.Option("--share", help="Shares of the MACs.")] = list(SHARES),  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each cell.")] = 3,
 ) -> None:
     """Measures the cells that the file lacks."""
@@ -158,7 +165,7 @@ def measure(
     done = {cell.key for cell in read(path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     dense = [(network, DENSE, 1.0, 0) for network in networks]
-    pruned = itertools.product(range(seeds), networks, SHARES, CRITERIA)
+    pruned = itertools.product(range(seeds), networks, shares, criteria)
     for key in (*dense, *((network, criterion, share, seed) for seed, network, share, criterion in pruned)):
         if key not in done:
             cell = measure_dense(test, key[0]) if key[1] == DENSE else measure_cell(split, test, key)

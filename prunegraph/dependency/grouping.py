@@ -1,6 +1,6 @@
 """From coupled atoms to channel groups and locked groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,11 +49,12 @@ def group_channels(space: LabelSpace) -> Grouping:
     prunable = [f for f in families if not stays[f.components[0]] and len(f.components) > 1]
     channel_of_component = np.full(space.count, -1, np.int64)
     groups: list[ChannelGroup] = []
+    ranks = {spec.name: len(spec.shape) for spec in space.trace.tensors.values()}
     count = 0
     for family in prunable:
         width = len(family.components)
         channel_of_component[family.components] = np.arange(count, count + width)
-        groups.append(_channel_group(family, space, groups))
+        groups.append(_channel_group(family, ranks, groups))
         count += width
     locked = _locked_groups(space, components, [f for f in families if f not in prunable])
     return Grouping(groups=tuple(groups), locked=tuple(locked), channel_of=channel_of_component[components])
@@ -97,9 +98,9 @@ def tabulate(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> 
     component = components[np.concatenate([empty, *(atoms for _, _, atoms in dims)])]
     number = np.repeat(np.arange(len(dims)), [len(atoms) for _, _, atoms in dims])
     index = np.concatenate([empty, *(np.arange(len(atoms)) for _, _, atoms in dims)])
-    order = np.lexsort((index, number, component))
+    order = np.argsort(component, kind="stable")  # rows are in the order of the dimensions and indices already
     ids, starts, lengths = np.unique(component[order], return_index=True, return_counts=True)
-    keys = np.stack([_signatures(number[order], starts, len(dims)), stays[ids].astype(np.uint64)])
+    signatures = _signatures(number[order], starts, stays[ids], len(dims))
     return ComponentTable(
         dims=dims,
         number=number[order],
@@ -108,7 +109,7 @@ def tabulate(space: LabelSpace, components: Atoms, stays: NDArray[np.bool_]) -> 
         starts=starts,
         lengths=lengths,
         first=np.minimum.reduceat(order, starts) if len(ids) else empty,
-        family=np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1),
+        family=np.unique(signatures, return_inverse=True)[1],
     )
 
 
@@ -121,12 +122,12 @@ def _families(table: ComponentTable) -> Iterator[_Family]:
         yield _Family(members=_members(table.dims, table.number[rows], table.index[rows]), components=table.ids[part])
 
 
-def _signatures(number: Atoms, starts: Atoms, count: int) -> NDArray[np.uint64]:
-    """A hash of which dimensions each component touches, and how often: a sum of 64-bit random numbers."""
+def _signatures(number: Atoms, starts: Atoms, stays: NDArray[np.bool_], count: int) -> NDArray[np.uint64]:
+    """A hash of which dimensions each component touches, how often, and if it stays: a sum of 64-bit random numbers."""
     if not len(starts):
         return np.empty(0, np.uint64)
-    random = np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64)
-    return np.asarray(np.add.reduceat(random[number], starts), np.uint64)
+    random = np.random.default_rng(0).integers(0, 2**63, count + 1, dtype=np.uint64)
+    return np.asarray(np.add.reduceat(random[number], starts) + random[count] * stays, np.uint64)
 
 
 def _members(dims: Sequence[tuple[str, int, Atoms]], number: Atoms, index: Atoms) -> tuple[Member, ...]:
@@ -140,8 +141,7 @@ def _members(dims: Sequence[tuple[str, int, Atoms]], number: Atoms, index: Atoms
     )
 
 
-def _channel_group(family: _Family, space: LabelSpace, earlier: Sequence[ChannelGroup]) -> ChannelGroup:
-    ranks = {spec.name: len(spec.shape) for spec in space.trace.tensors.values()}
+def _channel_group(family: _Family, ranks: Mapping[str, int], earlier: Sequence[ChannelGroup]) -> ChannelGroup:
     members = family.members
     producer = next((m for m in members if m.dim == 0 and ranks[m.tensor] > 1), members[0])
     name = f"{producer.tensor}[{producer.dim}]"

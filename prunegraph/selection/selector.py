@@ -145,7 +145,8 @@ class _Selection:
         self.graph, self.scores, self.budget = graph, scores, terms.budget
         self.ranges, self.costs, self.limits = terms.ranges, terms.costs, terms.limits
         self.ranking = [np.argsort(-score, kind="stable") for score in scores]
-        self.ranks = [np.argsort(ranking) for ranking in self.ranking]
+        self.group_sizes = [len(ranking) for ranking in self.ranking]
+        self.ranks = np.concatenate([np.empty(0, np.int64), *(np.argsort(ranking) for ranking in self.ranking)])
 
     def kept(self, widths: Sequence[int]) -> dict[str, list[int]]:
         """The best channels of each group."""
@@ -154,8 +155,7 @@ class _Selection:
 
     def stays(self, widths: Sequence[int]) -> NDArray[np.bool_]:
         """For each channel over all groups whether it is among the best of its group."""
-        flags = [ranks < width for ranks, width in zip(self.ranks, widths, strict=True)]
-        return np.concatenate([np.empty(0, bool), *flags])
+        return np.asarray(self.ranks < np.repeat(widths, self.group_sizes))
 
     def coarse(self) -> list[int]:
         """The widths before what still fits comes back."""

@@ -71,12 +71,12 @@ def norms_along(weight: torch.Tensor, dim: int, order: Literal[1, 2]) -> torch.T
 
     A product with ones adds up leading dimensions several times as fast as a reduction does.
     """
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    wide = torch.promote_types(weight.dtype, torch.float32)
     leading, size = math.prod(weight.shape[:dim]), weight.shape[dim]
     if leading == 1:
-        along: torch.Tensor = torch.linalg.vector_norm(wide.reshape(size, -1), ord=order, dim=1)
+        along: torch.Tensor = torch.linalg.vector_norm(weight.reshape(size, -1), ord=order, dim=1, dtype=wide)
         return along
-    powers = wide.abs() if order == 1 else wide.abs().square()
+    powers = weight.to(wide).abs() if order == 1 else weight.to(wide).abs().square()
     rows = powers.reshape(leading, -1)
     sums = (rows.new_ones(leading) @ rows).view(size, -1).sum(dim=1)
     return sums if order == 1 else sums.sqrt()

@@ -1,6 +1,7 @@
 """`capture`: records one real forward pass of an unmodified network as a torch.fx graph of ATen calls."""
 
 import sys
+import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import MethodType
@@ -96,7 +97,7 @@ class _Capture:
             module.register_forward_pre_hook(_Enter(self.recorder, path), prepend=True)
             module.register_forward_hook(_Leave(self.recorder), always_call=True)
             if type(module) in ATTENTION_MODULES:
-                vars(module)["forward"] = MethodType(attention_forward, module)
+                vars(module)["forward"] = MethodType(attention_forward, weakref.proxy(module))
 
     def _explained(self, error: Exception) -> CaptureError:
         site = self.recorder.failure_site(error)

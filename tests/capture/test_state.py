@@ -1,6 +1,7 @@
 """Nothing is changed by a capture, also when it fails in the middle."""
 
 import functools
+import gc
 import math
 import random
 import sys
@@ -131,3 +132,21 @@ def test_caches_and_math_are_restored() -> None:
     capture(Cached(), torch.randn(2, 4))
     assert cached_width.cache_info() == before
     assert sys.modules[__name__].cached_width is wrapped
+
+
+def test_the_copy_is_freed_at_once() -> None:
+    """Large networks have no room for a second copy that waits for the garbage collector."""
+    model = nn.TransformerEncoderLayer(8, 2, 16)
+    capture(nn.Linear(8, 8), torch.randn(3, 8))  # the first one in a process loads parts of torch, which leaves cycles
+    gc.collect()
+    gc.disable()
+    try:
+        before = live_parameters()
+        capture(model, torch.randn(3, 1, 8))
+        assert live_parameters() == before
+    finally:
+        gc.enable()
+
+
+def live_parameters() -> int:
+    return sum(issubclass(type(value), nn.Parameter) for value in gc.get_objects())

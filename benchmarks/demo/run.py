@@ -168,7 +168,7 @@ def recover(dense: nn.Module, result: prunegraph.PruningResult, train: Corpus, e
     tuning = MixtureSampler(train, MixtureSettings(max_seconds=2.0)).batches(TUNING_SEED, size=4)
     return {
         "compensated": compensated,
-        "recovered": fine_tune(compensated, tuning, FineTuningSettings(steps=effort.steps)),
+        "recovered": fine_tune(compensated, tuning, FineTuningSettings(steps=effort.steps), teacher=dense),
     }
 
 

@@ -24,7 +24,7 @@ from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
 DENSE, PRUNED, COMPENSATED, SCRATCH = "dense", "pruned", "compensated", "from scratch"
-FALLING = "as above, rate falling to zero"
+FALLING = "as above, rate falling to zero, taught by the dense network"
 RECOVERED = (PRUNED, COMPENSATED, FALLING)
 TRAINING_SEED, HEARD_SEED = 1000, 2000  # others than those of the dense network's training
 
@@ -198,10 +198,11 @@ class Run:
         )
 
     def _trained_with_falling_rate(self, network: nn.Module) -> nn.Module:
-        """One epoch on the same mixtures: too short for the paper's schedule, which waits for a plateau."""
+        """One epoch on the same mixtures, too short for the paper's schedule, which waits for a plateau."""
         self.say(f"{FALLING}: training, one epoch")
         steps = self.recipe.training(self.subject.speech.epoch, 1).steps
-        return fine_tune(network, self._batches(0), FineTuningSettings(steps=steps), loss=self.subject.loss)
+        settings, dense = FineTuningSettings(steps=steps), self.subject.dense
+        return fine_tune(network, self._batches(0), settings, loss=self.subject.loss, teacher=dense)
 
     def _batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         return self.subject.speech.train.batches(TRAINING_SEED + self.recipe.seed, self.recipe.batch, start)

@@ -1,7 +1,7 @@
 """Short fine-tuning of a pruned separator.
 
-This is the simplest recovery: a given number of Adam steps on one device. Distillation from the dense network,
-checkpoints and several devices belong to a fuller recovery beside this module, on the same losses.
+This is the simplest recovery: a given number of Adam steps on one device. Checkpoints, features of the dense network
+and several devices belong to a fuller recovery beside this module, on the same losses.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,6 +40,7 @@ def fine_tune(
     settings: FineTuningSettings | None = None,
     *,
     loss: Callable[[Tensor, Tensor], Tensor] = pit_si_sdr_loss,
+    teacher: nn.Module | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> nn.Module:
     """Trains a copy of the network for some steps of Adam; deterministic for the same batches.
@@ -49,6 +50,8 @@ def fine_tune(
         batches: mixtures and sources ``(batch, speakers, time)``, at least one pair for each step.
         settings: steps and rates.
         loss: takes estimates and sources to a scalar.
+        teacher: the dense network, in evaluation mode; the loss against its estimates is added, which is a steadier
+            guide than that against the sources alone.
         progress: called after each step with its number and loss.
 
     Returns:
@@ -66,7 +69,7 @@ def fine_tune(
     step = 0
     for step, (mixture, sources) in zip(range(1, settings.steps + 1), batches, strict=False):
         optimizer.zero_grad()
-        value = loss(tuned(mixture.to(device)), sources.to(device))
+        value = _loss(tuned, mixture.to(device), sources.to(device), loss, teacher)
         if not torch.isfinite(value):
             raise InputError(f"The loss is {value.item()} at step {step}: lower the learning rate or mend the batches.")
         torch.autograd.backward(value)
@@ -79,3 +82,18 @@ def fine_tune(
     for copied, original in zip(tuned.modules(), network.modules(), strict=True):
         copied.training = original.training
     return tuned
+
+
+def _loss(
+    network: nn.Module,
+    mixture: Tensor,
+    sources: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    teacher: nn.Module | None,
+) -> Tensor:
+    estimates = network(mixture)
+    if teacher is None:
+        return loss(estimates, sources)
+    with torch.no_grad():
+        learned = teacher(mixture)
+    return loss(estimates, sources) + loss(estimates, learned)

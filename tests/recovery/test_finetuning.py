@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from prunegraph.errors import DataError, InputError
 from prunegraph.recovery.finetuning import FineTuningSettings, fine_tune
+from prunegraph.recovery.losses import pit_si_sdr_loss
 
 
 def _network() -> nn.Module:
@@ -40,6 +41,21 @@ def test_the_loss_falls_and_the_original_stays() -> None:
 def test_the_same_batches_give_the_same_weights() -> None:
     first, second = (fine_tune(_network(), _batches(), FineTuningSettings(steps=5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_teacher_is_followed_and_stays_as_it_is() -> None:
+    """The sources are silent but for noise, which says nothing; what the teacher makes of the mixture says all."""
+    torch.manual_seed(1)
+    teacher, network = _network(), _network()
+    for parameter in teacher.parameters():
+        torch.nn.init.normal_(parameter)
+    before = [parameter.clone() for parameter in teacher.parameters()]
+    noise = ((mixture, torch.randn_like(sources)) for mixture, sources in _batches())
+    tuned = fine_tune(network, noise, FineTuningSettings(steps=60, learning_rate=1e-2), teacher=teacher)
+    mixture, _ = next(_batches())
+    assert pit_si_sdr_loss(tuned(mixture), teacher(mixture)) < pit_si_sdr_loss(network(mixture), teacher(mixture)) - 5
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 def test_batches_that_end_early_are_reported() -> None:

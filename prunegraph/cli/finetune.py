@@ -61,7 +61,9 @@ def finetune(  # noqa: PLR0913 - one parameter per option
     check_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
     learning_rate: Annotated[float, typer.Option(help="Of Adam; it falls on a plateau.")] = 1e-3,
     loss: Annotated[LossName, typer.Option(help="Permutation-invariant loss.")] = LossName.SI_SDR,
-    distil: Annotated[float, typer.Option(help="Weight of the loss against the dense network's output.")] = 0.0,
+    distil: Annotated[
+        float, typer.Option(help="Weight of the loss against the dense network's output; 0 leaves it out.")
+    ] = 1.0,
     compensation: Annotated[
         float, typer.Option(help="Seconds of audio for the closed-form compensation before; 0 leaves it out.")
     ] = 60.0,

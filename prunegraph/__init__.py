@@ -33,6 +33,7 @@ from prunegraph.recovery.compensation import compensate
 from prunegraph.recovery.recovering import recover
 from prunegraph.recovery.settings import GradualPruning, RecoverySettings
 from prunegraph.selection.selector import select
+from prunegraph.selection.widths import widths_for_speed
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
 from prunegraph.verification import verify
@@ -75,4 +76,5 @@ __all__ = [
     "select",
     "slice_optimizer",
     "verify",
+    "widths_for_speed",
 ]

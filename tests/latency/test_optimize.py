@@ -50,6 +50,12 @@ def test_a_form_with_other_results_is_out(compiler, wrong: Callable[[Tensor], An
     assert list(optimize(model, example, measure_for=1e-9).milliseconds) == ["eager"]
 
 
+def test_nothing_is_compiled_unasked(compiler) -> None:
+    model, example = separator()
+    compiler(lambda function: pytest.fail("compiled"))
+    assert list(optimize(model, example, measure_for=1e-9, compiled=False).milliseconds) == ["eager"]
+
+
 def test_the_callers_network_is_left_alone() -> None:
     model, example = separator()
     model.wide.weight.data = model.wide.weight.data.transpose(0, 1).contiguous().transpose(0, 1)

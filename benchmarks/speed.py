@@ -8,6 +8,7 @@ What was measured before is kept: a network whose rows are there is not measured
 import argparse
 import json
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,10 +90,13 @@ def plans(graph: DependencyGraph, fast: Mapping[str, int]) -> dict[str, PruningP
 
 def _uniform(graph: DependencyGraph, scores: Mapping[str, Tensor], step: int) -> PruningPlan:
     """The widest plan with the same share of every group, rounded."""
-    dense = graph.cost().macs
+
+    def plan(share: float) -> PruningPlan:
+        return select(graph, scores, Budget(ratio=share, round_to=step))
+
     shares = np.arange(0.2, 0.6, 0.01).tolist()
-    made = (select(graph, scores, Budget(ratio=share, round_to=step)) for share in shares)
-    return next(plan for plan in made if graph.cost(plan).macs <= MACS * dense)
+    limit = MACS * graph.cost().macs
+    return plan(shares[bisect_left(shares, True, key=lambda share: graph.cost(plan(share)).macs <= limit)])
 
 
 def ratios(calls: Sequence[Callable[[], Any]]) -> tuple[np.ndarray, np.ndarray]:

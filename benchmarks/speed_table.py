@@ -16,7 +16,7 @@ network's time by the pruned one's in the same round, both in the same form, all
 took is not in it. *wall*: the same ratio by the clock on the wall. *reached*: speed-up by MACs; {wanted} is wanted.
 
 *uniform*: the same share of every group; *l1*: `Budget(macs=0.5)`; *round n*: widths are multiples of n; *by time*:
-`Budget(macs=0.5, pin=widths_for_speed(..., round_to=16))`, by a profile that was measured on 1 s.
+`Budget(ratio=0, pin=widths_for_speed(..., macs=0.5, round_to=16))`, by a profile that was measured on 1 s.
 *optimized*: both networks through `prunegraph.optimize(..., compiled=False)`; *compiled*: the same with compilers, each
 network in the form that was found the fastest. *in all*: the eager dense network's time by the pruned one's in its
 form.

@@ -18,19 +18,18 @@ from torch import Tensor, nn
 import prunegraph
 from benchmarks.memory import with_peak
 from benchmarks.pass_clock import PassClock
-from benchmarks.zoo.torch_pruning_peer import OUTPUT_LAYERS
-from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
-from benchmarks.zoo.torch_pruning_peer import prune as prune_with_peer
+from benchmarks.peers.libraries import TORCH_PRUNING
+from benchmarks.peers.record import read_record
+from benchmarks.zoo.subjects import NETWORKS, network_named, output_layers
 from prunegraph import Budget, DependencyGraph, PruningPlan
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
-from tests.zoo.networks import ZOO, ZooNetwork, quiet, reference_separators
+from tests.zoo.networks import ZOO, ZooNetwork, quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 ROUNDS = 5
-NETWORKS = (*ZOO, *reference_separators())
-FINISHED_BY_PEER = {name for name, outcome in load_peer_outcomes()[0].items() if outcome.seconds is not None}
+FINISHED_BY_PEER = {name for name, outcome in read_record().of(TORCH_PRUNING.name).items() if outcome.finished}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,7 @@ def peaks(subject: Subject) -> dict[str, int]:
 def measure_peaks(name: str) -> dict[str, int]:
     """How far each stage raises the memory of this process, in MB."""
     torch.set_num_threads(1)
-    model, inputs = next(network for network in NETWORKS if network.name == name).build()
+    model, inputs = network_named(name).build()
     found = {}
     with quiet():
         trace = capture(model, inputs)
@@ -132,10 +131,9 @@ def test_verification(benchmark: BenchmarkFixture, subject: Subject) -> None:
     "network", [network for network in ZOO if network.name in FINISHED_BY_PEER], ids=lambda network: network.name
 )
 def test_torch_pruning(benchmark: BenchmarkFixture, network: ZooNetwork) -> None:
-    output_layers = OUTPUT_LAYERS.get(network.name, ["decoder"])
     benchmark.group = network.name
     benchmark.pedantic(
-        lambda model, inputs: prune_with_peer(model, inputs, output_layers),
+        lambda model, inputs: TORCH_PRUNING.prepare(model, inputs, output_layers(network.name))(),
         setup=lambda: (network.build(), {}),
         rounds=ROUNDS,
     )

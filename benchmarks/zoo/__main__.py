@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.zoo [name ...]``; each network is written down when it is done, in place of its earlier row, so
 that an interrupted run can be followed by one of the networks that it lacks. Torch-Pruning's column comes from
-``torch_pruning_zoo.json``, which ``python -m benchmarks.zoo.torch_pruning_peer`` writes.
+``peers.json``, which ``python -m benchmarks.peers`` writes.
 """
 
 import json
@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.zoo.torch_pruning_peer import NETWORKS, PeerOutcome
-from benchmarks.zoo.torch_pruning_peer import load as load_peer_outcomes
+from benchmarks.peers.apart import Outcome as PeerOutcome
+from benchmarks.peers.libraries import TORCH_PRUNING
+from benchmarks.peers.record import read_record
+from benchmarks.zoo.subjects import NETWORKS
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
 from tests.zoo.check import PLANS, Outcome, check_plan, examine
@@ -162,7 +164,8 @@ def choose(names: Sequence[str]) -> list[ZooNetwork]:
 def main() -> None:
     """Runs the networks that the command line names, or all."""
     chosen = choose(sys.argv[1:])
-    peers, setting = load_peer_outcomes()
+    record = read_record()
+    peers = record.of(TORCH_PRUNING.name)
     console = Console(width=WIDTH)
     for network in track(chosen, description="Pruning the zoo", console=console):
         rows = {**read_rows(RESULTS / "zoo.json"), network.name: measure(network)}
@@ -170,7 +173,7 @@ def main() -> None:
         console.print(f"{network.name}: done")
     cells = [row.cells(peers.get(row.network)) for row in read_rows(RESULTS / "zoo.json").values()]
     console.print(table_of(cells))
-    write(RESULTS / "zoo.md", markdown_of(cells, setting))
+    write(RESULTS / "zoo.md", markdown_of(cells, record.setting(TORCH_PRUNING.name)))
     console.print(f"written to {RESULTS / 'zoo.md'}")
 
 

@@ -11,6 +11,22 @@ KeptIndices = Mapping[str, Mapping[int, Tensor]]
 """Tensor name -> dimension -> the indices that are left, for each dimension that shrank."""
 
 
+def tell_apart(model: nn.Module) -> None:
+    """Moves entries of vectors that are equal to the next numbers, so that values say which entries are left.
+
+    In larger tensors a few equal entries do not matter: the others of their row decide.
+    """
+    for vector in (
+        parameter for parameter in model.parameters() if parameter.numel() == max(parameter.shape, default=1)
+    ):
+        order = vector.detach().flatten().argsort()
+        values = vector.detach().flatten()[order]
+        while (tied := values[1:] <= values[:-1]).any():
+            values[1:][tied] = torch.nextafter(values[:-1][tied], torch.tensor(torch.inf))
+        with torch.no_grad():
+            vector.copy_(torch.empty_like(values).index_copy(0, order, values).view(vector.shape))
+
+
 def kept_indices(dense: nn.Module, pruned: nn.Module) -> dict[str, dict[int, Tensor]]:
     """Finds which slices of each weight are left, by the values in them.
 

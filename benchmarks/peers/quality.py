@@ -12,7 +12,7 @@ import prunegraph
 from benchmarks.criteria.__main__ import batches
 from benchmarks.demo.run import WEIGHTS
 from benchmarks.peers.judge import first_line, judge, size
-from benchmarks.peers.libraries import prepare_torch_pruning
+from benchmarks.peers.libraries import RATIO, prepare_torch_pruning
 from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Corpus, Split
 from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings
@@ -119,12 +119,13 @@ def torch_pruned(
     return prepare_torch_pruning(dense, (example(),), ignored, ratio, global_pruning=global_pruning)()
 
 
-def what_is_wrong(separator: Separator, pruned: Callable[[], nn.Module]) -> str:
-    """What is wrong with a way of pruning, or nothing."""
+def what_is_wrong(separator: Separator, ignored: Sequence[str]) -> str:
+    """What is wrong with a separator that Torch-Pruning pruned, or nothing."""
     try:
-        found = judge(load_separator(separator.weights), pruned(), (example(),))
+        pruned = torch_pruned(separator, RATIO, ignored)
     except Exception as error:
         return f"raises: {first_line(error)}"
+    found = judge(load_separator(separator.weights), pruned, (example(),))
     return "" if found.status == "right" else f"{found.status}: {found.detail}"
 
 
@@ -139,19 +140,23 @@ def prunings(separator: Separator, train: Corpus) -> Mapping[str, Callable[[], n
 
 
 def measure_network(name: str, split: Split) -> Iterator[Quality]:
-    """The dense separator, what Torch-Pruning makes of it by default, and each way of pruning."""
-    separator = SEPARATORS[name]
+    """What Torch-Pruning makes of a separator with and without help, and the quality where that is right."""
+    helped = SEPARATORS[name].written
+    for ignored in ((), helped):
+        problem = what_is_wrong(SEPARATORS[name], ("decoder", *ignored))
+        listed = ", ".join(f"`{layer}`" for layer in ("decoder", *ignored))
+        yield Quality(network=name, pruning=f"Torch-Pruning, {listed} ignored", problem=problem or "right")
+    if not problem:
+        yield from measure_quality(name, split)
+
+
+def measure_quality(name: str, split: Split) -> Iterator[Quality]:
+    """The dense separator and each way of pruning."""
     test = MixtureSampler(split.test, MixtureSettings()).fixed(TEST_SEED, TEST_MIXTURES)
-    dense = evaluate(load_separator(separator.weights), test).mean
+    dense = evaluate(load_separator(SEPARATORS[name].weights), test).mean
     yield Quality(network=name, pruning="dense", macs=1.0, parameters=1.0, pruned=dense)
-    by_default = what_is_wrong(separator, lambda: torch_pruned(separator, SHARE / 2, ("decoder",)))
-    yield Quality(network=name, pruning="Torch-Pruning L1, only the output ignored", problem=by_default or "right")
-    helped = what_is_wrong(separator, lambda: torch_pruned(separator, SHARE / 2, ("decoder", *separator.written)))
-    for pruning, prune in prunings(separator, split.train).items():
-        if pruning.startswith("Torch-Pruning") and helped:
-            yield Quality(network=name, pruning=pruning, problem=helped)
-        else:
-            yield measured(name, pruning, prune(), split.train, test)
+    for pruning, prune in prunings(SEPARATORS[name], split.train).items():
+        yield measured(name, pruning, prune(), split.train, test)
 
 
 def measured(name: str, pruning: str, pruned: nn.Module, train: Corpus, test: Sequence[Mixture]) -> Quality:

@@ -101,7 +101,8 @@ class _Affine:
 
     def __call__(self, x: Tensor) -> Tensor:
         scale, shift = getattr(self.module, self.scale), getattr(self.module, self.shift)
-        if isinstance(self.module, nn.LayerNorm) or scale.dim() > 1:
+        # Some norms put channels last by themselves.
+        if isinstance(self.module, nn.LayerNorm) or scale.dim() > 1 or x.shape[1] != len(scale):
             return x * scale + shift
         shape = [1, -1] + [1] * (x.dim() - 2)
         return x * scale.view(shape) + shift.view(shape)

@@ -52,7 +52,7 @@ class Effort:
     mixtures: int = 60
     mask_steps: int = 150
     compensation_batches: int = 5
-    steps: int = 150
+    steps: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -208,7 +208,7 @@ def command(
     output: Annotated[Path, typer.Option(help="Folder for the wav files.")] = Path("demo-output"),
     weights: Annotated[Path, typer.Option(help="Weights of the dense separator.")] = WEIGHTS,
     mixtures: Annotated[int, typer.Option(min=2, help="Test mixtures of each kind of pair.")] = 60,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 150,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of fine-tuning.")] = 100,
     mask_steps: Annotated[int, typer.Option(min=1, help="Steps in which masks are learned.")] = 150,
 ) -> None:
     """Prunes a speech separator to half its MACs in two ways, recovers it, and shows what came of it."""

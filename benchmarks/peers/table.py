@@ -51,12 +51,15 @@ def markdown(record: Record) -> str:
         SETTINGS,
         "## What went wrong or is particular",
         table(("network", "library", "", ""), failures(record)),
-        "## Quality at equal MACs",
-        table(("network", "pruned by", "MACs", "parameters", "pruned", "fine-tuned"), qualities(record.qualities)),
-        QUALITY,
+        *(_quality(record.qualities) if record.qualities else ()),
         f"{record.machine}. Written by `{record.command}`.",
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _quality(found: Sequence[Quality]) -> Sequence[str]:
+    head = ("network", "pruned by", "MACs", "parameters", "pruned", "fine-tuned")
+    return "## Quality at equal MACs", table(head, qualities(found)), QUALITY
 
 
 def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.result_files import markdown_table, write_whole
 from benchmarks.separators import SAMPLE_RATE, SEPARATORS
 from prunegraph import Budget, DependencyGraph, LatencyProfile, PruningPlan, apply, build_graph, profile, score, select
 from prunegraph.capture.example import call_arguments
@@ -125,14 +126,13 @@ def _blocks(table: LatencyProfile) -> str:
 
 def table_of(rows: list[Mapping[str, Any]]) -> str:
     head = ("network", "plan", "MACs", "predicted", "measured", "error", "raw median", "rounds")
-    cells = [head, ["---"] * len(head), *(_cells(row) for row in rows)]
     others = [row for row in rows if row["plan"] != "dense, fitted"]
     errors = np.abs([row["predicted"] / row["measured"] - 1 for row in others])
     summary = (
         f"{len(errors)} plans of {len({row['network'] for row in rows})} networks, none of them fitted to: mean error "
         f"{errors.mean():.1%}, greatest {errors.max():.1%}, {np.mean(errors < 0.1):.0%} within 10 %."
     )
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    lines = markdown_table(head, map(_cells, rows))
     return f"# Predicted and measured latency\n\n{summary}\n\n{lines}\n{NOTES.format(machine=_machine())}"
 
 
@@ -161,9 +161,7 @@ def main() -> None:
     for name in sys.argv[1:] or [*LIBRARIES, *SEPARATORS]:
         rows = [row for row in rows if row["network"] != name] + list(rows_of(name))
         for path, text in ((ROWS, json.dumps(rows, indent=1) + "\n"), (RESULT, table_of(rows))):
-            unfinished = path.with_name(f"{path.name}.part")
-            unfinished.write_text(text)
-            unfinished.replace(path)
+            write_whole(path, text)
     print(RESULT.read_text())
 
 

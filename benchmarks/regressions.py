@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.result_files import write_whole
+
 SAVED = Path(__file__).parent / "results" / "ratios.json"
 TOLERANCE = 1.25
 SLACK = 0.01
@@ -55,9 +57,7 @@ def main() -> None:
     """Reads the record that the command line names; compares its ratios with the saved ones, or saves the first."""
     now = ratios(json.loads(Path(sys.argv[1]).read_text()))
     if "--save" in sys.argv or not SAVED.exists():
-        unfinished = SAVED.with_suffix(".json.part")
-        unfinished.write_text(json.dumps({name: round(value, 3) for name, (value, _) in now.items()}, indent=0) + "\n")
-        unfinished.replace(SAVED)
+        write_whole(SAVED, json.dumps({name: round(value, 3) for name, (value, _) in now.items()}, indent=0) + "\n")
         return
     saved = json.loads(SAVED.read_text())
     worse = regressions(now, saved)

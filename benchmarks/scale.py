@@ -9,7 +9,7 @@ import gc
 import multiprocessing
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import prunegraph
 from benchmarks.large_separator import STRIDE, LargeSeparator
 from benchmarks.memory import HostCopies, memory_mb
+from benchmarks.result_files import markdown_table, write_whole
 from prunegraph import Budget, PruningPlan
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
@@ -171,9 +172,9 @@ def in_new_process(function: Callable[[Case], T], case: Case) -> T:
 
 def report(cases: Sequence[Case]) -> str:
     """All of the Markdown file."""
-    parts = ["# Time and memory on 1 G parameters", _table(HEAD, (_row(case) for case in cases))]
+    parts = ["# Time and memory on 1 G parameters", markdown_table(HEAD, (_row(case) for case in cases))]
     if torch.cuda.is_available():
-        parts += ["## Surgery on a GPU", _table(GPU_HEAD, (_gpu_row(case) for case in cases))]
+        parts += ["## Surgery on a GPU", markdown_table(GPU_HEAD, (_gpu_row(case) for case in cases))]
     return "\n\n".join((*parts, NOTES.format(frames=FRAMES, machine=_machine()).strip("\n"))) + "\n"
 
 
@@ -193,10 +194,6 @@ def _gpu_row(case: Case) -> list[str]:
     return [str(case), *sizes, f"{found.peak / found.weights:.2f}", f"{found.to_host} B"]
 
 
-def _table(head: Sequence[str], rows: Iterator[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def _machine() -> str:
     gpu = device_name(torch.device("cuda")) if torch.cuda.is_available() else "no GPU"
     processor = device_name(torch.device("cpu"))
@@ -206,9 +203,7 @@ def _machine() -> str:
 def main() -> None:
     """Measures and writes the table."""
     text = report(CASES)
-    unfinished = RESULT.with_suffix(".md.part")
-    unfinished.write_text(text)
-    unfinished.replace(RESULT)
+    write_whole(RESULT, text)
     print(text)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from benchmarks.result_files import write_whole
 from benchmarks.speed_table import page
 from prunegraph import (
     Budget,
@@ -220,8 +221,8 @@ def main() -> None:
         lengths = [seconds for seconds in given.seconds if given.networks or seconds not in done]
         if lengths:
             known = merged(known, measure(name, lengths, given.form))
-            _write(ROWS, json.dumps(known, indent=1) + "\n")
-            _write(RESULT, page(known, target_of(CPU)))
+            write_whole(ROWS, json.dumps(known, indent=1) + "\n")
+            write_whole(RESULT, page(known, target_of(CPU)))
 
 
 def merged(
@@ -234,12 +235,6 @@ def merged(
 
     replaced = {table: {what(row) for row in new[table]} for table in new}
     return {table: [row for row in known[table] if what(row) not in replaced[table]] + new[table] for table in new}
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 if __name__ == "__main__":

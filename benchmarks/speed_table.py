@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.result_files import markdown_table
 from prunegraph.timing import Target
 
 Row = Mapping[str, Any]
 WANTED = 0.85
+HEAD = ("network", "audio", "form", "plan", "MACs", "speed-up", "reached", "in all", "wall", "dense, ms", "rounds")
 
 NOTES = """
 Batch 1, float32, inference mode, warm. *MACs*: the dense network's by the pruned one's. *speed-up*: the dense
@@ -34,13 +36,12 @@ the pruned network.
 def page(known: Mapping[str, Sequence[Row]], target: Target) -> str:
     """The whole page, in Markdown."""
     notes = NOTES.format(wanted=WANTED, target=target, date=time.strftime("%Y-%m-%d", time.gmtime()))
-    speed = "\n".join(_table(_speed(known["speed"])))
-    ops = "\n".join(_table(_ops(known["ops"])))
+    speed = markdown_table(HEAD, _speed(known["speed"]))
+    ops = _ops(known["ops"])
     return f"# What half of the MACs is worth in time\n\n{speed}\n{notes}\n## What takes the time\n{OPS}\n{ops}\n"
 
 
 def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
-    yield "network", "audio", "form", "plan", "MACs", "speed-up", "reached", "in all", "wall", "dense, ms", "rounds"
     for row in sorted(rows, key=lambda row: (row["network"], row["form"], row["seconds"])):
         low, median, high = row["processor"]
         yield (
@@ -58,14 +59,10 @@ def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
         )
 
 
-def _ops(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
+def _ops(rows: Sequence[Row]) -> str:
     plans = list(dict.fromkeys(plan for row in rows for plan in row["faster"]))
-    yield "network", "op", "share", *plans
-    for row in rows:
-        yield row["network"], row["op"], f"{row['share']:.0%}", *(f"{row['faster'].get(p, 0):.2f}x" for p in plans)
-
-
-def _table(rows: Iterator[Sequence[str]]) -> Iterator[str]:
-    head = next(rows)
-    for cells in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"
+    cells = (
+        (row["network"], row["op"], f"{row['share']:.0%}", *(f"{row['faster'].get(p, 0):.2f}x" for p in plans))
+        for row in rows
+    )
+    return markdown_table(("network", "op", "share", *plans), cells)

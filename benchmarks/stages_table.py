@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.result_files import markdown_table, write_whole
+
 RESULT = Path(__file__).parent / "results" / "stages.md"
 STAGES = ("forward", "capture", "analysis", "plan", "surgery", "verification")
 HEAD = (
@@ -43,16 +45,13 @@ def tables(record: Mapping[str, Any]) -> str:
     runs = record["benchmarks"]
     stages = {(run["group"], run["name"].split("[")[0].removeprefix("test_")): run for run in runs}
     networks = [group for group, name in stages if name == "capture"]
-    rows = [HEAD, ["---"] * len(HEAD), *(list(_cells(network, stages)) for network in networks)]
-    curves = [CURVE_HEAD, ["---"] * len(CURVE_HEAD), *_curves(runs)]
-    others = [["benchmark", "median", "figures"], ["---"] * 3, *_others(runs, networks)]
     parts = [
         "# Time and memory of each stage",
-        _markdown(rows),
+        markdown_table(HEAD, (list(_cells(network, stages)) for network in networks)),
         "## How they grow",
-        _markdown(curves),
+        markdown_table(CURVE_HEAD, _curves(runs)),
         "## A step of mask learning",
-        _markdown(others),
+        markdown_table(("benchmark", "median", "figures"), _others(runs, networks)),
         NOTES.format(machine=_machine(record)),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -96,16 +95,10 @@ def _machine(record: Mapping[str, Any]) -> str:
     return f"{cpu['brand_raw']}, one thread, torch {torch.__version__}, {record['datetime'][:10]}"
 
 
-def _markdown(rows: list[Any]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
 def main() -> None:
     """Reads the file that the command line names and writes the table."""
     text = tables(json.loads(Path(sys.argv[1]).read_text()))
-    unfinished = RESULT.with_suffix(".md.part")
-    unfinished.write_text(text)
-    unfinished.replace(RESULT)
+    write_whole(RESULT, text)
     print(text)
 
 

@@ -22,8 +22,9 @@ import typer
 from benchmarks.peers.apart import look_for, run_apart
 from benchmarks.peers.libraries import LIBRARIES
 from benchmarks.peers.quality import SEPARATORS, measure_network
-from benchmarks.peers.record import RESULTS, Record, read_record, write, write_record
+from benchmarks.peers.record import RESULTS, Record, read_record, write_record
 from benchmarks.peers.table import markdown
+from benchmarks.result_files import write_whole
 from benchmarks.separators import SAMPLE_RATE
 from benchmarks.zoo.subjects import NETWORKS
 from prunegraph.data.corpus import split_by_utterance
@@ -40,7 +41,7 @@ def machine() -> str:
 
 def measure_zoo(record: Record, packages: list[Path], chosen: list[str]) -> Iterator[Record]:
     """The record after each outcome that it lacks, or that was asked for."""
-    usable = [presence.library for presence in record.presences if not presence.problem]
+    usable = [presence.pruner for presence in record.presences if not presence.problem]
     for network in (network.name for network in NETWORKS):
         for library in usable:
             if network in chosen or (not chosen and network not in record.of(library)):
@@ -78,7 +79,7 @@ def main(
         for record in stage(record):  # noqa: B020
             write_record(record)
     write_record(record)
-    write(RESULTS / "peers.md", markdown(record))
+    write_whole(RESULTS / "peers.md", markdown(record))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Outcome:
     """What became of one network in the hands of one library.
 
     Attributes:
-        library: Name of the library.
+        pruner: Name of the library.
         network: Name in the zoo.
         status: That of a verdict, or ``raises``, ``hangs`` or ``killed``.
         detail: The error, or what was found wrong.
@@ -48,7 +48,7 @@ class Outcome:
         difference: That of the verdict.
     """
 
-    library: str
+    pruner: str
     network: str
     status: str
     detail: str = ""
@@ -69,12 +69,12 @@ class Presence:
     """Whether a library can be used here.
 
     Attributes:
-        library: Its name.
+        pruner: Its name.
         version: What is installed, if anything.
         problem: Why it cannot be used, or nothing.
     """
 
-    library: str
+    pruner: str
     version: str
     problem: str
 
@@ -88,7 +88,7 @@ def run(library: Library, network: ZooNetwork) -> Outcome:
         pruned, peak = with_peak(lambda: timed(library, model, inputs, output_layers(network.name), seconds))
     except Exception as error:
         return Outcome(
-            library=library.name,
+            pruner=library.name,
             network=network.name,
             status="raises",
             detail=first_line(error),
@@ -98,7 +98,7 @@ def run(library: Library, network: ZooNetwork) -> Outcome:
     left = size(pruned) / size(dense)
     status, detail, difference = verdict(library, network, dense, pruned)
     return Outcome(
-        library=library.name,
+        pruner=library.name,
         network=network.name,
         status=status,
         detail=detail,
@@ -164,9 +164,9 @@ def run_apart(library: str, network: str, packages: Sequence[Path]) -> Outcome:
     done = start([library, network], packages)
     if done.returncode == -signal.SIGXCPU:
         stage = "pruning" if done.stdout else "finding groups"
-        return Outcome(library=library, network=network, status="hangs", detail=f"{stage}, no end within {LIMIT_S} s")
+        return Outcome(pruner=library, network=network, status="hangs", detail=f"{stage}, no end within {LIMIT_S} s")
     if done.returncode < 0:
-        return Outcome(library=library, network=network, status="killed", detail=f"signal {-done.returncode}")
+        return Outcome(pruner=library, network=network, status="killed", detail=f"signal {-done.returncode}")
     return Outcome(**last_line(done))
 
 
@@ -194,14 +194,14 @@ def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
 def main() -> None:
     """The new process."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("library")
+    parser.add_argument("pruner")
     parser.add_argument("network", nargs="?")
     parser.add_argument("--packages", nargs="*", default=[])
     given = parser.parse_args()
     sys.path.extend(given.packages)
-    library = library_named(given.library)
+    library = library_named(given.pruner)
     problem = library.problem()
-    found: Outcome | Presence = Presence(library=library.name, version=library.version(), problem=problem)
+    found: Outcome | Presence = Presence(pruner=library.name, version=library.version(), problem=problem)
     if given.network:
         network = network_named(given.network)
         with quiet():

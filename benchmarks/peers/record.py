@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.peers.apart import LIMIT_S, Outcome, Presence
 from benchmarks.peers.libraries import RATIO
 from benchmarks.peers.quality import Quality
+from benchmarks.result_files import write_whole
 
 RESULTS = Path(__file__).parents[1] / "results"
 STORED = RESULTS / "peers.json"
@@ -37,23 +38,23 @@ class Record:
         kinds = {"presences": Presence, "outcomes": Outcome, "qualities": Quality}
         return cls(**{**stored, **{name: tuple(kind(**item) for item in stored[name]) for name, kind in kinds.items()}})
 
-    def of(self, library: str) -> dict[str, Outcome]:
+    def of(self, pruner: str) -> dict[str, Outcome]:
         """The outcomes of one library by network."""
-        return {outcome.network: outcome for outcome in self.outcomes if outcome.library == library}
+        return {outcome.network: outcome for outcome in self.outcomes if outcome.pruner == pruner}
 
-    def version(self, library: str) -> str:
+    def version(self, pruner: str) -> str:
         """Which version of a library was used."""
-        return next((presence.version for presence in self.presences if presence.library == library), "")
+        return next((presence.version for presence in self.presences if presence.pruner == pruner), "")
 
-    def setting(self, library: str) -> str:
+    def setting(self, pruner: str) -> str:
         """How the library was used, for other tables."""
         limit = f"{LIMIT_S} s of processor time at most"
-        return f"version {self.version(library)}, L1, ratio {RATIO}, output layers ignored, {limit}"
+        return f"version {self.version(pruner)}, L1, ratio {RATIO}, output layers ignored, {limit}"
 
     def with_outcome(self, outcome: Outcome) -> "Record":
         """The record with an outcome in the place of the earlier one."""
-        key = outcome.library, outcome.network
-        kept = [other for other in self.outcomes if (other.library, other.network) != key]
+        key = outcome.pruner, outcome.network
+        kept = [other for other in self.outcomes if (other.pruner, other.network) != key]
         return replace(self, outcomes=(*kept, outcome))
 
     def with_quality(self, found: Sequence[Quality]) -> "Record":
@@ -70,11 +71,4 @@ def read_record(path: Path = STORED) -> Record:
 
 def write_record(record: Record, path: Path = STORED) -> None:
     """Stores a record, whole or not at all."""
-    write(path, json.dumps(asdict(record), indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    unfinished = path.with_suffix(f"{path.suffix}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    write_whole(path, json.dumps(asdict(record), indent=1) + "\n")

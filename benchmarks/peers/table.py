@@ -6,6 +6,7 @@ from benchmarks.peers.apart import LIMIT_S, Outcome
 from benchmarks.peers.libraries import LIBRARIES, NNI_LAYERS, PRUNEGRAPH, RATIO, TORCH_PRUNING
 from benchmarks.peers.quality import CLOSENESS, MASK_STEPS, SHARE, TEST_MIXTURES, TUNING_BATCH, TUNING_STEPS, Quality
 from benchmarks.peers.record import Record
+from benchmarks.result_files import markdown_table
 from benchmarks.zoo.subjects import NETWORKS
 
 NAMES = tuple(library.name for library in LIBRARIES)
@@ -43,14 +44,14 @@ def markdown(record: Record) -> str:
     """All of the file."""
     parts = [
         "# Beside other libraries",
-        table(("library", "version", ""), presences(record)),
+        markdown_table(("library", "version", ""), presences(record)),
         "## The zoo",
-        table(("network", *NAMES), statuses(record)),
+        markdown_table(("network", *NAMES), statuses(record)),
         "## Time and memory",
-        table(("network", *(f"{f}: {n}" for f in FIGURES for n in SIDES)), figures(record)),
+        markdown_table(("network", *(f"{f}: {n}" for f in FIGURES for n in SIDES)), figures(record)),
         SETTINGS,
         "## What went wrong or is particular",
-        table(("network", "library", "", ""), failures(record)),
+        markdown_table(("network", "library", "", ""), failures(record)),
         *(_quality(record.qualities) if record.qualities else ()),
         f"{record.machine}. Written by `{record.command}`.",
     ]
@@ -59,26 +60,20 @@ def markdown(record: Record) -> str:
 
 def _quality(found: Sequence[Quality]) -> Sequence[str]:
     head = ("network", "pruned by", "MACs", "parameters", "pruned", "fine-tuned")
-    return "## Quality at equal MACs", table(head, qualities(found)), QUALITY
-
-
-def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in lines)
+    return "## Quality at equal MACs", markdown_table(head, qualities(found)), QUALITY
 
 
 def presences(record: Record) -> Iterator[Sequence[str]]:
     """Which libraries could be used, and how many networks they prune rightly."""
     for presence in record.presences:
-        outcomes = record.of(presence.library).values()
+        outcomes = record.of(presence.pruner).values()
         right = f"{sum(outcome.status == 'right' for outcome in outcomes)} of {len(outcomes)} networks right"
-        yield presence.library, presence.version, presence.problem or right
+        yield presence.pruner, presence.version, presence.problem or right
 
 
 def statuses(record: Record) -> Iterator[Sequence[str]]:
     """What became of each network."""
-    unusable = {presence.library: presence.problem.partition(":")[0] for presence in record.presences}
+    unusable = {presence.pruner: presence.problem.partition(":")[0] for presence in record.presences}
     found = {name: record.of(name) for name in NAMES}
     for network in (network.name for network in NETWORKS):
         yield network, *(_status(found[name].get(network), unusable.get(name, "")) for name in NAMES)
@@ -111,11 +106,11 @@ def failures(record: Record) -> Iterator[Sequence[str]]:
     for outcome in sorted(record.outcomes, key=lambda outcome: (_place(outcome), outcome.network)):
         if outcome.detail or outcome.status != "right":
             detail = outcome.detail or f"differs by {outcome.difference}"
-            yield outcome.network, outcome.library, outcome.status, detail.replace("__", r"\_\_")
+            yield outcome.network, outcome.pruner, outcome.status, detail.replace("__", r"\_\_")
 
 
 def _place(outcome: Outcome) -> int:
-    return NAMES.index(outcome.library)
+    return NAMES.index(outcome.pruner)
 
 
 def qualities(found: Sequence[Quality]) -> Iterator[Sequence[str]]:

@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks.peers.apart import Outcome as PeerOutcome
 from benchmarks.peers.libraries import TORCH_PRUNING
 from benchmarks.peers.record import read_record
+from benchmarks.result_files import markdown_table, write_whole
 from benchmarks.zoo.subjects import NETWORKS
 from prunegraph.capture.tracer import capture
 from prunegraph.graph import analyse
@@ -136,22 +137,13 @@ def table_of(rows: Sequence[tuple[str, ...]]) -> Table:
 
 def markdown_of(rows: Sequence[tuple[str, ...]], peer: str) -> str:
     """The table as it is committed."""
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"# The zoo\n\n{body}\n{NOTES.format(peer=peer)}"
+    return f"# The zoo\n\n{markdown_table(COLUMNS, rows)}\n{NOTES.format(peer=peer)}"
 
 
 def read_rows(path: Path) -> dict[str, Row]:
     """The rows of earlier runs by network, in the zoo's order."""
     stored = json.loads(path.read_text()) if path.exists() else {}
     return {network.name: Row.of(stored[network.name]) for network in NETWORKS if network.name in stored}
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    unfinished = path.with_suffix(f"{path.suffix}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def choose(names: Sequence[str]) -> list[ZooNetwork]:
@@ -169,11 +161,11 @@ def main() -> None:
     console = Console(width=WIDTH)
     for network in track(chosen, description="Pruning the zoo", console=console):
         rows = {**read_rows(RESULTS / "zoo.json"), network.name: measure(network)}
-        write(RESULTS / "zoo.json", json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1))
+        write_whole(RESULTS / "zoo.json", json.dumps({name: asdict(row) for name, row in rows.items()}, indent=1))
         console.print(f"{network.name}: done")
     cells = [row.cells(peers.get(row.network)) for row in read_rows(RESULTS / "zoo.json").values()]
     console.print(table_of(cells))
-    write(RESULTS / "zoo.md", markdown_of(cells, record.setting(TORCH_PRUNING.name)))
+    write_whole(RESULTS / "zoo.md", markdown_of(cells, record.setting(TORCH_PRUNING.name)))
     console.print(f"written to {RESULTS / 'zoo.md'}")
 
 

@@ -17,7 +17,7 @@ from benchmarks.zoo.kept import kept_indices, tell_apart
 
 SIGNAL = torch.randn(1, 1, 64, generator=torch.Generator().manual_seed(0))
 RIGHT = Outcome(
-    library="prunegraph",
+    pruner="prunegraph",
     network="asteroid-DeMask",
     status="right",
     groups_s=0.25,
@@ -26,12 +26,12 @@ RIGHT = Outcome(
     parameters=0.49,
     difference=1e-15,
 )
-HANGS = Outcome(library="Torch-Pruning", network="asteroid-DeMask", status="hangs", detail="finding groups")
+HANGS = Outcome(pruner="Torch-Pruning", network="asteroid-DeMask", status="hangs", detail="finding groups")
 RECORD = Record(
     machine="A machine",
     presences=(
-        Presence(library="prunegraph", version="1.0", problem=""),
-        Presence(library="OTO", version="", problem="not installed"),
+        Presence(pruner="prunegraph", version="1.0", problem=""),
+        Presence(pruner="OTO", version="", problem="not installed"),
     ),
     outcomes=(RIGHT, HANGS),
     qualities=(
@@ -69,7 +69,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_an_outcome_takes_the_place_of_the_earlier_one() -> None:
-    again = RECORD.with_outcome(Outcome(library="Torch-Pruning", network="asteroid-DeMask", status="right"))
+    again = RECORD.with_outcome(Outcome(pruner="Torch-Pruning", network="asteroid-DeMask", status="right"))
     assert again.of("Torch-Pruning")["asteroid-DeMask"].status == "right"
     assert again.of("prunegraph") == RECORD.of("prunegraph")
 

@@ -62,7 +62,6 @@ class _Verification:
         self.arguments = kwargs if kwargs and not args else args
         self.graph = graph or build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
-        self.copy = copy_of(pruned)
         self.checks: list[Check] = []
 
     def run(self) -> VerificationReport:
@@ -151,7 +150,7 @@ class _Verification:
 
     def _compare(self, recorded: Trace) -> tuple[float, float]:
         expected = self._masked_outputs()
-        found = self._outputs(self.copy)
+        found = self._outputs(copy_of(self.pruned))
         shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
         if shapes[0] != shapes[1]:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
@@ -185,7 +184,7 @@ class _Verification:
 
     def _check_backward(self) -> str:
         try:
-            return self._backward(self.copy)
+            return self._backward(copy_of(self.pruned))
         except RuntimeError as error:
             try:
                 self._backward(copy_of(self.model))
@@ -207,7 +206,7 @@ class _Verification:
     def _check_other_inputs(self) -> str:
         """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
         ran = []
-        dense = copy_of(self.model)
+        dense, pruned = copy_of(self.model), copy_of(self.pruned)
         for name, vary in _OTHER_INPUTS.items():
             tensors = [vary(tensor) for tensor in self.example.tensors]
             try:
@@ -215,7 +214,7 @@ class _Verification:
             except Exception:  # the original need not accept such inputs
                 continue
             try:
-                found = self._outputs(self.copy, tensors)
+                found = self._outputs(pruned, tensors)
             except Exception as error:
                 raise VerificationError(f"the pruned network fails on a {name}, which the original accepts") from error
             if [t.shape for t in found] != [t.shape for t in expected]:

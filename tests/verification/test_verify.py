@@ -278,6 +278,28 @@ def test_other_inputs_are_tried(name: str, other: Callable[[Tensor], bool]) -> N
         verify(model, apply(model, plan), plan, x)
 
 
+class Streaming(nn.Module):
+    """Goes on from the state that the call before left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.rnn, self.out = nn.Linear(1, 6), nn.GRU(6, 5, batch_first=True), nn.Linear(5, 1)
+        self.state: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, state = self.rnn(self.into(x.transpose(1, 2)), self.state)
+        self.state = state.detach()
+        return self.out(hidden).transpose(1, 2)
+
+
+def test_what_one_call_leaves_behind_does_not_meet_the_next_check() -> None:
+    model, x = Streaming(), torch.randn(SIGNAL)
+    plan = build_graph(model, x).plan({"into.weight[0]": [0, 1]})
+    report = verify(model, apply(model, plan), plan, x)
+    assert report.checks[-1].detail.startswith("runs on batch of 2")
+    assert model.state is None
+
+
 def test_an_original_that_takes_one_shape_only_is_no_fault() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class InputMoments:
     def __iter__(self) -> Iterator[LayerMoments]:
         """Goes through the data, then gives one layer after the other, in the order of their first use."""
         readings: dict[DependencyGraph, _Reading] = {}
-        layers: dict[str, _Layer] = {}
+        layers: _Layers = {}
         for number, batch in enumerate(islice(batches_of(self.data), BATCHES)):
             where = f"batch {number} of the data"
             inputs, _ = pair_of(batch, where)
@@ -60,7 +60,7 @@ class InputMoments:
             if graph not in readings:
                 readings[graph] = _Reading(graph, layers)
             readings[graph].add(inputs, where)
-        yield from (layer.moments() for layer in layers.values() if not layer.is_too_large)
+        yield from (layer.moments() for layer in layers.values() if layer.is_counted)
 
     def _graph_for(self, inputs: Any) -> DependencyGraph:
         args, kwargs = call_arguments(inputs)
@@ -70,7 +70,7 @@ class InputMoments:
 class _Reading(fx.Interpreter):
     """Runs the record and adds up what layers read."""
 
-    def __init__(self, graph: DependencyGraph, layers: "dict[str, _Layer]") -> None:
+    def __init__(self, graph: DependencyGraph, layers: "_Layers") -> None:
         super().__init__(graph.trace.as_module())
         self.source, self.layers = graph, layers
         self.varying = _depend_on_inputs(graph)
@@ -98,26 +98,25 @@ class _Reading(fx.Interpreter):
     def _see(self, call: Contraction, weight: fx.Node) -> None:
         spec = self.source.trace.tensors.get(weight.name)
         name = spec.name if spec else weight.name
-        if name not in self.layers:
-            channels = None if weight in self.varying else self._channels(call, weight)
-            if channels is None:
-                return
-            self.layers[name] = _Layer(name, channels)
-        self.layers[name].add(call)
+        key = name, type(call)  # a tied filter bank is convolved with, and convolved back
+        if key not in self.layers and weight not in self.varying:
+            self.layers[key] = _Layer(name, self._channels(call, weight))
+        if key in self.layers:
+            self.layers[key].add(call)
 
-    def _channels(self, call: Contraction, weight: fx.Node) -> Mapping[str, NDArray[np.int64]] | None:
+    def _channels(self, call: Contraction, weight: fx.Node) -> Mapping[str, NDArray[np.int64]]:
         """The groups along the weight's input dimension -> where each of their channels is, ``(width, places)``."""
         atoms = (self.source.labels.get(weight.name) or {call.input_dim: None})[call.input_dim]
         if atoms is None or not call.weight.is_floating_point():
-            return None
+            return {}
         numbers, start, found = self.source.channel_of[atoms], 0, {}
         for group in self.source.groups:
             places = np.flatnonzero((numbers >= start) & (numbers < start + group.width))
-            if len(places) and len(places) % group.width == 0:
-                order = np.argsort(numbers[places], kind="stable")
-                found[group.name] = places[order].reshape(group.width, -1)
+            counts = np.bincount(numbers[places] - start, minlength=group.width)
+            if counts.min() == counts.max() > 0:
+                found[group.name] = places[np.argsort(numbers[places], kind="stable")].reshape(group.width, -1)
             start += group.width
-        return found or None
+        return found
 
 
 class _Layer:
@@ -126,10 +125,10 @@ class _Layer:
     def __init__(self, name: str, channels: Mapping[str, NDArray[np.int64]]) -> None:
         self.name, self.channels = name, channels
         self.gram: Tensor | None = None
-        self.is_too_large = False
+        self.is_counted = bool(channels)
 
     def add(self, call: Contraction) -> None:
-        for chunk in call.chunks(call.output()) if not self.is_too_large else ():
+        for chunk in call.chunks(call.output()) if self.is_counted else ():
             if self.gram is None:
                 self._begin(call, chunk.windows.shape[2] + 1, chunk.outputs.shape[2])
             if self.gram is None or chunk.blocks.start == len(self.gram):
@@ -139,8 +138,8 @@ class _Layer:
 
     def _begin(self, call: Contraction, size: int, outputs: int) -> None:
         blocks = 1 if call.same_windows else call.blocks
-        self.is_too_large = blocks * size**2 > MOST_NUMBERS
-        if self.is_too_large:
+        self.is_counted = blocks * size**2 <= MOST_NUMBERS
+        if not self.is_counted:
             return
         self.gram = call.weight.new_zeros(blocks, size, size, dtype=torch.float64)
         self.has_bias = call.bias is not None
@@ -159,6 +158,9 @@ class _Layer:
             coefficients=self.coefficients,
             features={name: self.features[places].reshape(len(places), -1) for name, places in self.channels.items()},
         )
+
+
+_Layers: TypeAlias = dict[tuple[str, type], _Layer]
 
 
 def _as_matrices(call: Contraction, features: int, outputs: int) -> tuple[Tensor, NDArray[np.int64]]:

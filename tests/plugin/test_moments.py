@@ -109,6 +109,32 @@ def test_channels_of_a_grouped_convolution_are_read_in_their_block() -> None:
     assert all(features.shape[0] == 4 for features in found.features.values())
 
 
+class TiedBanks(nn.Module):
+    """One filter bank analyses and synthesises: it is read along one dimension by the first use, the other by the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Conv1d(2, 5, 1)
+        self.bank = nn.Parameter(torch.randn(6, 5, 3))
+        self.out = nn.Conv1d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(F.conv1d(torch.tanh(self.into(x)), self.bank, stride=2))
+        out: Tensor = self.out(F.conv_transpose1d(hidden, self.bank, stride=2))
+        return out
+
+
+def test_one_weight_in_two_kinds_of_ops_is_two_layers() -> None:
+    torch.manual_seed(0)
+    model = TiedBanks()
+    data = [(torch.randn(2, 2, 9), torch.zeros(())) for _ in range(2)]
+    graph = prunegraph.build_graph(model, data[0][0])
+    found = [layer for layer in InputMoments(graph=graph, data=data) if layer.weight == "bank"]
+    assert [layer.coefficients.shape for layer in found] == [(1, 15, 6), (1, 12, 10)]
+    scores = prunegraph.score(graph, "reconstruction", data=data)
+    assert {name: len(ranks) for name, ranks in scores.items()} == {group.name: group.width for group in graph.groups}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_and_data_stay_as_they_are(name: str) -> None:
     model, data = network(name), batches(2)

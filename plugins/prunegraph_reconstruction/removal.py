@@ -31,44 +31,50 @@ def removal_order(group: ChannelGroup, layers: Sequence[LayerMoments]) -> Tensor
     left = torch.arange(group.width, device=layers[0].moments.device)
     order = []
     while len(left):
-        errors = sum(reader.errors(left) for reader in readers)
+        errors = sum(reader.errors() for reader in readers)
         assert isinstance(errors, Tensor)
         least = errors.argsort(stable=True)[: max(1, len(left) // _PORTION)]
         order.append(left[least])
+        gone = torch.zeros(len(left), dtype=torch.bool, device=left.device).index_fill_(0, least, True)
+        left = left[~gone]
         for reader in readers:
-            reader.remove(left[least])
-        stays = torch.ones(len(left), dtype=torch.bool, device=left.device)
-        stays[least] = False
-        left = left[stays]
+            reader.remove(gone)
     return torch.cat(order)
 
 
 class _Reader:
-    """One layer that reads the group, all of its blocks at once."""
+    """One layer that reads the group, all of its blocks at once.
+
+    Errors and changes of the group's features need the group's part of the inverse alone, and of that what is left.
+    """
 
     def __init__(self, layer: LayerMoments, group: str) -> None:
+        features = torch.as_tensor(layer.features[group], device=layer.moments.device)
+        of_group = features.flatten()
         ridge = _RIDGE * layer.moments.diagonal(dim1=1, dim2=2).mean(1)
         identity = torch.eye(layer.moments.shape[1], dtype=layer.moments.dtype, device=layer.moments.device)
         tiny = torch.finfo(layer.moments.dtype).tiny
-        self.inverse = torch.linalg.inv(layer.moments + (ridge[:, None, None] + tiny**0.5) * identity)
-        self.coefficients = layer.coefficients.clone()
-        self.features = torch.as_tensor(layer.features[group], device=layer.moments.device)
-        energy = (self.coefficients * (layer.moments @ self.coefficients)).sum()
+        inverse = torch.linalg.inv(layer.moments + (ridge[:, None, None] + tiny**0.5) * identity)
+        self.inverse = inverse[:, of_group[:, None], of_group]
+        self.coefficients = layer.coefficients[:, of_group]
+        self.taps = features.shape[1]
+        energy = (layer.coefficients * (layer.moments @ layer.coefficients)).sum()
         self.energy = energy.clamp_min(tiny)
 
-    def errors(self, channels: Tensor) -> Tensor:
-        """What removing each of the channels, and no other, adds; shape ``(channels,)``."""
-        features = self.features[channels]
-        read = self.coefficients[:, features]
-        within = self.inverse[:, features[:, :, None], features[:, None, :]]
+    def errors(self) -> Tensor:
+        """What removing each of the channels that are left, and no other, adds; shape ``(channels,)``."""
+        blocks, _, outputs = self.coefficients.shape
+        read = self.coefficients.view(blocks, -1, self.taps, outputs)
+        tiles = self.inverse.view(blocks, read.shape[1], self.taps, read.shape[1], self.taps)
+        within = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
         errors: Tensor = (read * torch.linalg.solve(within, read)).sum((0, 2, 3)) / self.energy
         return errors
 
-    def remove(self, channels: Tensor) -> None:
-        """Fits the other features, and leaves the channels' own out of all that follows."""
-        features = self.features[channels].flatten()
-        columns = self.inverse[:, :, features]
-        rows = torch.cat([self.inverse[:, features], self.coefficients[:, features]], dim=2)
-        change = columns @ torch.linalg.solve(columns[:, features], rows)
-        size = self.inverse.shape[1]
-        self.inverse, self.coefficients = self.inverse - change[:, :, :size], self.coefficients - change[:, :, size:]
+    def remove(self, gone: Tensor) -> None:
+        """Fits the other features, and leaves those of the channels where ``gone``, shape ``(channels,)``, is true."""
+        features = gone.repeat_interleave(self.taps)
+        removed, left = features.nonzero().flatten(), (~features).nonzero().flatten()
+        columns = self.inverse[:, left[:, None], removed]
+        fit = torch.linalg.solve(self.inverse[:, removed[:, None], removed], columns.mT).mT
+        self.inverse = self.inverse[:, left[:, None], left].baddbmm_(fit, columns.mT, alpha=-1)
+        self.coefficients = self.coefficients[:, left].baddbmm_(fit, self.coefficients[:, removed], alpha=-1)

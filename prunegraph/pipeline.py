@@ -1,6 +1,6 @@
 """`prune`: composes the stages from the user's network to a smaller, verified one."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,12 @@ from torch import nn
 
 from prunegraph.errors import BudgetError
 from prunegraph.graph import DependencyGraph, build_graph
-from prunegraph.importance.scoring import as_criterion, score
+from prunegraph.importance.scoring import Scoring, as_criterion
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.outcome import Report, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.latency import LatencyModel
-from prunegraph.masked.program import MaskedNetwork
 from prunegraph.plugin.contracts import Criterion, Progress
 from prunegraph.selection.costs import without_latency
 from prunegraph.selection.selector import select
@@ -86,33 +85,6 @@ def prune(  # noqa: PLR0913 - the options of all stages
     if optimizer is None:
         return result
     return replace(result, optimizer=slice_optimizer(optimizer, model, result.model, result.plan))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scoring:
-    """What `prunegraph.score` is to be called with."""
-
-    criterion: Criterion
-    data: Iterable[tuple[Any, Any]] | None = None
-    loss: Callable[[Any, Any], torch.Tensor] | None = None
-    seed: int = 0
-    progress: Progress | None = None
-    checkpoint: Path | None = None
-
-    def __call__(self, graph: DependencyGraph, model: nn.Module, budget: Budget) -> Mapping[str, torch.Tensor]:
-        """Scores the graph's groups, on data of any shape that the model takes."""
-        records_anew = bool(self.criterion.needs & {"masked_program", "moments"})
-        return score(
-            graph,
-            self.criterion,
-            seed=self.seed,
-            data=self.data,
-            loss=self.loss,
-            budget=budget,
-            masked_program=MaskedNetwork(model, graph) if records_anew else None,
-            progress=self.progress,
-            checkpoint=self.checkpoint,
-        )
 
 
 def prune_in_stages(

@@ -15,12 +15,13 @@ from prunegraph.cli.shell import Stages, note, output, print_json, working
 from prunegraph.cli.speech import SpeechBatches, SpeechRequest
 from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph, build_graph
+from prunegraph.importance.scoring import Scoring
 from prunegraph.io.checking import verify_saved
 from prunegraph.io.saved_network import read
 from prunegraph.io.saving import save
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.latency import LatencyProfile
-from prunegraph.pipeline import Scoring, prune_in_stages
+from prunegraph.pipeline import prune_in_stages
 from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
 from prunegraph.recovery.losses import pit_si_sdr_loss
 

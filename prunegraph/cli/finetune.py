@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network
 from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.rounds import RoundsRequest, gradual_pruning, recovered
 from prunegraph.cli.shell import note, output, print_json, working
 from prunegraph.data.corpus import Corpus, read_speaker_folder, split_by_utterance
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
 from prunegraph.errors import DataError, InputError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.saving import load
-from prunegraph.io.state import state_of
 from prunegraph.recovery.batches import Batch, mono_signal
 from prunegraph.recovery.compensation import compensate
 from prunegraph.recovery.distillation import Loss
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 VALIDATION_BATCHES = 8
+GRADUALLY = "Gradual pruning"
 
 
 class LossName(StrEnum):
@@ -67,6 +68,17 @@ def finetune(  # noqa: PLR0913 - one parameter per option
     compensation: Annotated[
         float, typer.Option(help="Seconds of audio for the closed-form compensation before; 0 leaves it out.")
     ] = 60.0,
+    macs: Annotated[
+        float | None,
+        typer.Option(help="Prune on, down to this share of the dense network's MACs.", rich_help_panel=GRADUALLY),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of pruning to get there.", rich_help_panel=GRADUALLY)] = 3,
+    round_steps: Annotated[
+        int, typer.Option(min=1, help="Steps from one round to the next.", rich_help_panel=GRADUALLY)
+    ] = 200,
+    criterion: Annotated[
+        str, typer.Option(help="What tells important channels.", rich_help_panel=GRADUALLY)
+    ] = "reconstruction",
     accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto.", rich_help_panel="Devices")] = "auto",
     devices: Annotated[int, typer.Option(help="Devices of each machine.", rich_help_panel="Devices")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines, under torchrun.", rich_help_panel="Devices")] = 1,
@@ -99,6 +111,10 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         fabric = _launched(accelerator, devices, nodes, precision)
         saved = read(directory)
         dense, example = open_network(request, floating_dtype(saved.state.tensors))
+        gradual = None
+        if macs is not None:
+            asked = RoundsRequest(macs=macs, count=rounds, between=round_steps, criterion=criterion)
+            gradual = gradual_pruning(asked, saved, example)
         speech = _Speech(read_speaker_folder(speakers, sample_rate), seconds, batch, example)
         chosen: Loss = {LossName.SI_SDR: pit_si_sdr_loss, LossName.SNR: pit_snr_loss}[loss]
         start = load(dense, directory)
@@ -113,12 +129,13 @@ def finetune(  # noqa: PLR0913 - one parameter per option
             validation=speech.validation(seed),
             loss=chosen,
             teacher=dense if settings.distils else None,
+            gradual=gradual,
             run=folder,
             fabric=fabric,
             progress=_progress([*shows, _show]),
         )
         if fabric.is_global_zero:
-            write(replace(saved, state=state_of(found.model)), destination)
+            write(recovered(saved, dense, example, found, criterion), destination)
     if fabric.is_global_zero:
         _report(found, network, destination, as_json)
 

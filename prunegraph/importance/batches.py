@@ -1,13 +1,23 @@
 """Batches on which a recorded forward pass is run again."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 
 from prunegraph.capture.example import Nested, call_arguments
 from prunegraph.errors import InputError
+from prunegraph.graph import DependencyGraph
 from prunegraph.ir.trace import Trace, ValueSpec
+
+GraphOf: TypeAlias = Callable[..., DependencyGraph]
+"""Takes inputs to the network's dependency graph for inputs of their shapes."""
+
+
+def graph_for(inputs: Any, graph: DependencyGraph, graph_of: GraphOf | None) -> DependencyGraph:
+    """The dependency graph for a batch's inputs: the example's, where there is no other."""
+    args, kwargs = call_arguments(inputs)
+    return graph if graph_of is None else graph_of(*args, **kwargs)
 
 
 def batches_of(data: Iterable[Any]) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
-from prunegraph.importance.batches import batches_of, pair_of, recorded_inputs
+from prunegraph.importance.batches import GraphOf, batches_of, graph_for, pair_of, recorded_inputs
 from prunegraph.ir.trace import Trace
 
 
@@ -26,9 +26,10 @@ class BatchGradients:
     The network's tensors, its buffers and its ``.grad`` stay as they are.
 
     Attributes:
-        graph: the network's dependency graph, made with example inputs of the shapes of the batches.
+        graph: the network's dependency graph.
         data: batches ``(inputs, targets)`` on the network's device, the inputs as for `build_graph`.
         loss: ``loss(output, targets)``, a scalar tensor.
+        graph_of: the graph for inputs of other shapes than the example's; without it all batches have those.
 
     Raises:
         InputError: while it is gone through: there is no batch, a batch is no pair, has other shapes than the
@@ -39,12 +40,18 @@ class BatchGradients:
     graph: DependencyGraph
     data: Iterable[tuple[Any, Any]]
     loss: Callable[[Any, Any], torch.Tensor]
+    graph_of: GraphOf | None = None
 
     def __iter__(self) -> Iterator[Mapping[str, torch.Tensor]]:
         """Computes the gradients of one batch after the other."""
-        program = _Program(self.graph)
+        graph, program = self.graph, _Program(self.graph)
         for number, batch in enumerate(batches_of(self.data)):
-            yield program.gradients(batch, self.loss, f"batch {number} of the data")
+            where = f"batch {number} of the data"
+            inputs, targets = pair_of(batch, where)
+            found = graph_for(inputs, self.graph, self.graph_of)
+            if found is not graph:
+                graph, program = found, _Program(found)
+            yield program.gradients(inputs, targets, self.loss, where)
 
 
 class _Program:
@@ -61,8 +68,9 @@ class _Program:
         }
         self.tensors = tuple(tensors.values())
 
-    def gradients(self, batch: Any, loss: Callable[[Any, Any], torch.Tensor], where: str) -> Mapping[str, torch.Tensor]:
-        inputs, targets = pair_of(batch, where)
+    def gradients(
+        self, inputs: Any, targets: Any, loss: Callable[[Any, Any], torch.Tensor], where: str
+    ) -> Mapping[str, torch.Tensor]:
         tensors = recorded_inputs(self.trace, inputs, where)
         with torch.enable_grad():
             value = _scalar(loss(self._output(tensors, where), targets), where)

@@ -1,6 +1,6 @@
 """Second moments of what layers read, on the recorded forward pass."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from prunegraph.capture.example import call_arguments
 from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
-from prunegraph.importance.batches import batches_of, pair_of, recorded_inputs
+from prunegraph.importance.batches import GraphOf, batches_of, graph_for, pair_of, recorded_inputs
 from prunegraph.plugin.contracts import LayerMoments
 
 BATCHES = 8
@@ -47,7 +46,7 @@ class InputMoments:
 
     graph: DependencyGraph
     data: Iterable[tuple[Any, Any]]
-    graph_of: Callable[..., DependencyGraph] | None = None
+    graph_of: GraphOf | None = None
 
     def __iter__(self) -> Iterator[LayerMoments]:
         """Goes through the data, then gives one layer after the other, in the order of their first use."""
@@ -56,15 +55,11 @@ class InputMoments:
         for number, batch in enumerate(islice(batches_of(self.data), BATCHES)):
             where = f"batch {number} of the data"
             inputs, _ = pair_of(batch, where)
-            graph = self._graph_for(inputs)
+            graph = graph_for(inputs, self.graph, self.graph_of)
             if graph not in readings:
                 readings[graph] = _Reading(graph, layers)
             readings[graph].add(inputs, where)
         yield from (layer.moments() for layer in layers.values() if layer.is_counted)
-
-    def _graph_for(self, inputs: Any) -> DependencyGraph:
-        args, kwargs = call_arguments(inputs)
-        return self.graph if self.graph_of is None else self.graph_of(*args, **kwargs)
 
 
 class _Reading(fx.Interpreter):

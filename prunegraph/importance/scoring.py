@@ -1,10 +1,12 @@
 """`score`: runs an importance criterion on the channel groups of a network."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from prunegraph.capture.state import seeded
 from prunegraph.errors import CriterionError
@@ -49,12 +51,11 @@ def score(
         graph: the network's dependency graph.
         criterion: name of an installed criterion, or a criterion.
         seed: the only source of randomness.
-        data: batches ``(inputs, targets)`` for criteria that look at data, on the network's device; of the shapes of
-            the graph's example inputs for criteria that look at gradients or moments.
+        data: batches ``(inputs, targets)`` for criteria that look at data, on the network's device.
         loss: ``loss(output, targets)`` for criteria that look at a loss.
         budget: what is going to stay, for criteria that look at the choice as a whole.
         masked_program: for criteria that learn on it; by default that of the graph, for inputs of its example's shape.
-            A `MaskedNetwork` serves inputs of any shape, also to criteria that look at moments.
+            With a `MaskedNetwork` inputs may have any shape, also for criteria that look at gradients or moments.
         progress: told of the state of a scoring that takes long.
         checkpoint: file from which an interrupted scoring goes on.
 
@@ -73,8 +74,10 @@ def score(
     graph_of = masked_program.graph_of if isinstance(masked_program, MaskedNetwork) else None
     context = CriterionContext(
         seed=seed,
-        gradients=BatchGradients(graph=graph, data=data, loss=loss) if data is not None and loss is not None else None,
-        moments=InputMoments(graph=graph, data=data, graph_of=graph_of) if data is not None else None,
+        gradients=None
+        if data is None or loss is None
+        else BatchGradients(graph=graph, data=data, loss=loss, graph_of=graph_of),
+        moments=None if data is None else InputMoments(graph=graph, data=data, graph_of=graph_of),
         data=data,
         loss=loss,
         masked_program=masked_program,
@@ -84,3 +87,30 @@ def score(
     )
     with seeded(seed, parameters.values()):  # loaders that shuffle, losses and networks may draw
         return run_criterion(chosen, graph, parameters, context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What `prunegraph.score` is to be called with."""
+
+    criterion: Criterion
+    data: Iterable[tuple[Any, Any]] | None = None
+    loss: Callable[[Any, Any], torch.Tensor] | None = None
+    seed: int = 0
+    progress: Progress | None = None
+    checkpoint: Path | None = None
+
+    def __call__(self, graph: DependencyGraph, model: nn.Module, budget: Budget) -> Mapping[str, torch.Tensor]:
+        """Scores the graph's groups, on data of any shape that the model takes."""
+        runs_it = bool(self.criterion.needs & {"masked_program", "moments", "gradients"})
+        return score(
+            graph,
+            self.criterion,
+            seed=self.seed,
+            data=self.data,
+            loss=self.loss,
+            budget=budget,
+            masked_program=MaskedNetwork(model, graph) if runs_it else None,
+            progress=self.progress,
+            checkpoint=self.checkpoint,
+        )

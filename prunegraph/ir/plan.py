@@ -45,6 +45,21 @@ class PruningPlan:
         """``{tensor name of the original: {dim: kept indices}}`` for every tensor that shrinks."""
         return {name: dict(dims) for name, dims in self.tensors.items()}
 
+    def kept_after(self, later: "PruningPlan") -> dict[str, tuple[int, ...]]:
+        """Group name -> channels of this plan's network that stay when ``later`` prunes what this plan left.
+
+        Raises:
+            PlanError: ``later`` is for another network than this plan leaves.
+        """
+        for name, width in later.widths.items():
+            if width != len(self.kept.get(name, ())):
+                left = len(self.kept[name]) if name in self.kept else "no such group"
+                raise PlanError(f"these plans do not follow each other: group {name} is {width} wide, left was {left}")
+        return {
+            name: tuple(kept[channel] for channel in later.kept.get(name, range(len(kept))))
+            for name, kept in self.kept.items()
+        }
+
     def to_json(self) -> str:
         """The plan as JSON text."""
         return json.dumps(

@@ -17,11 +17,12 @@ from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
 from prunegraph.evaluation.intervals import MeanInterval
 from prunegraph.evaluation.separation import evaluate
 from prunegraph.graph import build_graph
+from prunegraph.importance.scoring import Scoring
 from prunegraph.ir.budget import Budget
 from prunegraph.leaderboard.results import Quality
 from prunegraph.leaderboard.scratch import from_scratch
 from prunegraph.leaderboard.study import DENSE, REFERENCE, SCRATCH, Cell, Recovery, Study
-from prunegraph.pipeline import PruningResult, Scoring, prune_in_stages
+from prunegraph.pipeline import PruningResult, prune_in_stages
 from prunegraph.plugin.manager import find_criterion
 from prunegraph.recovery.batches import Batch, mono_signal
 from prunegraph.recovery.compensation import compensate

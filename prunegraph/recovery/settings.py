@@ -25,8 +25,8 @@ class GradualPruning:
     example_inputs: Any
     budgets: tuple[Budget, ...]
     between: int
-    criterion: str | Criterion = "l1"
-    batches: int = 4
+    criterion: str | Criterion = "reconstruction"
+    batches: int = 8
 
     def __post_init__(self) -> None:
         if not self.budgets or self.between < 1 or self.batches < 1:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from prunegraph.capture.example import call_arguments
 from prunegraph.errors import InputError
 from prunegraph.graph import build_graph
-from prunegraph.importance.scoring import as_criterion, score
+from prunegraph.importance.scoring import Scoring, as_criterion
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.recovery.batches import Batch, Data, seed_generators, share, stream
 from prunegraph.recovery.distillation import Loss, distillation_loss, features_of
@@ -121,7 +121,8 @@ class Training:
         data = [self._moved(b) for b in islice(stream(self.task.data, self.step, settings.seed), gradual.batches)]
         graph = build_graph(self.network, example)
         budget, criterion = gradual.budgets[done], as_criterion(gradual.criterion)
-        scores = score(graph, criterion, seed=settings.seed, data=data, loss=self.task.loss, budget=budget)
+        scoring = Scoring(criterion=criterion, data=data, loss=self.task.loss, seed=settings.seed)
+        scores = scoring(graph, self.network, budget)
         plan = select(graph, scores, budget)
         verify(self.network, apply(self.network, plan), plan, example, graph=graph)
         return plan

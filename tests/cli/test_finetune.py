@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import prunegraph
+from prunegraph.io.saved_network import read
 from tests.cli.conftest import SEPARATOR
 from tests.cli.networks import Separator
 from tests.data.speakers import write_speakers
@@ -44,10 +45,23 @@ def test_a_run_goes_on(run, saved, speakers, tmp_path) -> None:
     assert "step 3" not in result.stderr
 
 
+def test_rounds_of_pruning_end_at_the_share_and_are_proved(run, saved, speakers, tmp_path) -> None:
+    more = ("--macs", 0.25, "--rounds", 2, "--round-steps", 3, "--json")
+    result = run("finetune", *SEPARATOR, saved, "--speakers", speakers, "--output", tmp_path / "small", *QUICK, *more)
+    assert result.exit_code == 0, result.output
+    shares = [read(path).pruned.macs / read(path).dense.macs for path in (saved, tmp_path / "small")]
+    assert 0.2 < shares[1] <= 0.25 < shares[0]
+    first, last = (read(path).plan.kept for path in (saved, tmp_path / "small"))
+    assert all(set(last[name]) <= set(first[name]) for name in first)
+    assert read(tmp_path / "small").criterion == "l1, then reconstruction in 2 rounds"
+    assert run("verify", *SEPARATOR, tmp_path / "small").exit_code == 0
+
+
 def test_mistakes_are_one_line(run, saved, speakers, tmp_path) -> None:
     common = ("finetune", *SEPARATOR, saved, "--speakers", speakers)
     cases = {
         "exists already": ("--output", saved),
+        "leaves nothing to prune: the saved network has": ("--output", tmp_path / "out", "--macs", 0.6),
         "cannot be had": ("--output", tmp_path / "out", "--precision", "8-bit"),
     }
     for message, options in cases.items():

@@ -13,6 +13,7 @@ import prunegraph
 from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import build_graph
 from prunegraph.importance.gradients import BatchGradients
+from prunegraph.masked.program import MaskedNetwork
 from tests.plugin.networks import NETWORKS, batches, network
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -41,6 +42,20 @@ def test_gradients_equal_those_of_the_network(name: str, device: str) -> None:
         for parameter in expected:
             assert gradients[parameter].device.type == device
             torch.testing.assert_close(gradients[parameter], expected[parameter], rtol=1e-4, atol=1e-5, msg=parameter)
+
+
+def test_batches_may_differ_in_length() -> None:
+    model = network("Normed")
+    data = [(torch.randn(size, *batches(1)[0][0].shape[1:-1], length), None) for size, length in ((2, 30), (3, 50))]
+    data = [(inputs, torch.randn_like(model(inputs))) for inputs, _ in data]
+    graph = build_graph(model, data[0][0])
+    found = BatchGradients(graph=graph, data=data, loss=F.mse_loss, graph_of=MaskedNetwork(model, graph).graph_of)
+    for gradients, pair in zip(found, data, strict=True):
+        expected = own_gradients(model, pair)
+        torch.testing.assert_close(dict(gradients), expected, rtol=1e-4, atol=1e-5)
+    assert prunegraph.prune(
+        model, data[0][0], criterion="taylor", budget=prunegraph.Budget(macs=0.7), data=data, loss=F.mse_loss
+    ).plan.kept
 
 
 def generators() -> tuple:

@@ -110,7 +110,7 @@ def test_channels_of_a_grouped_convolution_are_read_in_their_block() -> None:
 
 
 class TiedBanks(nn.Module):
-    """One filter bank analyses and synthesises: it is read along one dimension by the first use, the other by the last."""
+    """One filter bank analyses and synthesises: each of its dimensions is read, one by each use."""
 
     def __init__(self) -> None:
         super().__init__()

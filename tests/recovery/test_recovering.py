@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import prunegraph
 import prunegraph.recovery.losses
-from prunegraph.errors import DataError, FileFormatError, InputError
+from prunegraph.errors import DataError, FileFormatError, InputError, PlanError
 from prunegraph.recovery.batches import share, stream
 from prunegraph.recovery.distillation import feature_difference, features_of
 from prunegraph.recovery.recovering import recover
@@ -143,6 +143,20 @@ def test_gradual_pruning_ends_at_the_size_of_all_rounds() -> None:
     assert len(found.plans) == 2
     assert found.best_step > 5
     assert network[0].out_channels == 16
+
+
+def test_plans_that_follow_each_other_are_one_plan() -> None:
+    network, example = _network(16), torch.randn(1, 1, 64)
+    results, model = [], network
+    for macs in (0.7, 0.4):
+        results.append(prunegraph.prune(model, example, budget=prunegraph.Budget(macs=macs)))
+        model = results[-1].model
+    first, second = (result.plan for result in results)
+    graph = prunegraph.build_graph(network, example)
+    at_once = prunegraph.apply(network, graph.plan(first.kept_after(second)))
+    assert all(torch.equal(ours, at_once.state_dict()[name]) for name, ours in model.state_dict().items())
+    with pytest.raises(PlanError, match=r"do not follow each other: group .* is 16 wide, left was"):
+        second.kept_after(first)
 
 
 def test_the_optimizer_goes_on_over_a_round(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Random networks, pruned by random plans: surgery, exact masked program and cost agree to rounding."""
 
 import pytest
+import torch
 from hypothesis import event, given
 
-from tests.properties.networks import BLOCKS, JOINS, NetworkSpec, leaves, network_specs
+import prunegraph
+from tests.properties.networks import BLOCKS, JOINS, NetworkSpec, build, leaves, network_specs
 from tests.properties.pruning import check_pruning
 from tests.properties.regressions import REGRESSIONS
 from tests.properties.single_blocks import specs_of
@@ -58,6 +60,16 @@ def test_every_option_is_pruned_exactly(kind: str) -> None:
         graph = check_pruning(spec)
         assert set(graph.without_rule) <= WITHOUT_RULE, spec
         assert kind in WITH_LOCKS or not graph.locked, (spec, graph.locked)
+
+
+@pytest.mark.parametrize("kind", [*BLOCKS, *JOINS])
+def test_moments_of_what_is_read_order_the_channels(kind: str) -> None:
+    model, inputs = build(next(iter(specs_of(kind))))
+    graph = prunegraph.build_graph(model, inputs)
+    ranks = prunegraph.score(graph, "reconstruction", data=[(inputs, None)])
+    assert {name: sorted(found.tolist()) for name, found in ranks.items()} == {
+        group.name: torch.linspace(0, 1, group.width).tolist() for group in graph.groups
+    }
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)

@@ -41,6 +41,7 @@ NETWORKS = {
     "Conv-TasNet": WEIGHTS,
     "SuDoRM-RF": TRAINED / "sudormrf_8k.safetensors",
     "A-FRCNN": TRAINED / "afrcnn_8k.safetensors",
+    "TDANet": TRAINED / "tdanet_8k.safetensors",
 }
 TEST_SEED, TEST_MIXTURES = 1, 100
 BATCH, SECONDS = 6, 1.0

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import tracked
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
-from prunegraph.capture.tracked import expression_of, track
+from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
 from prunegraph.ir.trace import Comparison, Place, Site
 
@@ -127,8 +127,7 @@ class CallRecorder(TorchFunctionMode):
             return result
         node = slot.proxy.node.name
         if isinstance(result, torch.Size):
-            sizes: list[Any] = [track(n, ShapeOf(node, dim, n), self) for dim, n in enumerate(result)]
-            return torch.Size(sizes)
+            return TrackedSize(track(n, ShapeOf(node, dim, n), self) for dim, n in enumerate(result))
         dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
         dim = int(dim) % args[0].dim() if isinstance(dim, int) else dim
         return track(result, ShapeOf(node, dim, result), self) if isinstance(dim, int) else result

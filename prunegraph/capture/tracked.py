@@ -5,9 +5,11 @@ During capture the plain integers of modules and shapes are replaced by `Tracked
 attributes and shapes it was computed from.
 """
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from prunegraph.ir.sizes import OPERATIONS, RELATIONS, Constant, Expression, Number, Operation
 
@@ -190,6 +192,32 @@ class _Tracked:
 
 class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
+
+
+class TrackedSize(tuple[Any, ...]):
+    """Stands for a ``torch.Size``, which takes the product of its sizes where Python does not see it."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """What ``isinstance`` is told; torch allows no class of its own to inherit from this one."""
+        return torch.Size
+
+    def numel(self) -> Any:
+        """Number of elements."""
+        return math.prod(self)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return TrackedSize(found) if isinstance(index, slice) else found
+
+    def __add__(self, other: Any) -> "TrackedSize":
+        return TrackedSize((*self, *other))
+
+    def __radd__(self, other: Any) -> "TrackedSize":
+        return TrackedSize((*other, *self))
+
+    def __reduce__(self) -> Any:
+        return torch.Size, (tuple(self),)
 
 
 class TrackedNumpyInt(TrackedInt):

@@ -244,6 +244,10 @@ FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "scale by numpy's root": lambda m, x: x / np.sqrt(x.shape[-1]),
     "mean by hand": lambda m, x: x - x.sum(-1, keepdim=True) / x.size(-1),
     "mean by numel": lambda m, x: x / x.numel(),
+    "mean by numel of a part of the shape": lambda m, x: x / x.shape[1:].numel(),
+    "numel of a longer shape": lambda m, x: x.view(-1, ((2,) + x.shape[1:] + (3,)).numel() // 6),  # noqa: RUF005 - from both sides
+    "shape asked for its class": lambda m, x: x.view(*x.shape) if isinstance(x.shape, torch.Size) else x[:, :1],
+    "shape copied": lambda m, x: x.view(copy.deepcopy(x.shape)) + torch.empty(torch.Size(x.shape)).zero_(),
     "remembered": lambda m, x: x.view(-1, *remembered(x.shape[1])).flatten(1),
     "einops": lambda m, x: einops.rearrange(x, "b (h w) -> b h w", w=m.half).flatten(1),
     "einops both": lambda m, x: einops.rearrange(einops.rearrange(x, "b (h w) -> b w h", h=2), "b w h -> b (h w)"),

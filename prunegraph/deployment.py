@@ -1,5 +1,6 @@
 """`optimize`: makes a network as fast as its device allows, without changing what it computes."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -10,6 +11,7 @@ from torch import nn
 
 from prunegraph.capture.example import Nested, call_arguments, normalise_example
 from prunegraph.errors import InputError, UnsupportedModelError
+from prunegraph.modules.attention import WeightlessAttention
 from prunegraph.modules.depthwise import DepthwiseConv1d
 from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, synchronise
@@ -106,8 +108,9 @@ def optimize(
     """The network in the fastest form that its device offers, with the same results to rounding.
 
     On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler, both
-    with depthwise convolutions as multiplications where that is faster. All forms run in turns and the least median
-    wins; one that fails or gives other results is out.
+    with depthwise convolutions as multiplications where that is faster. Attention weights that the network asks for
+    and never reads are left out in each. All forms run in turns and the least median wins; one that fails or gives
+    other results is out.
 
     Args:
         model: a network in evaluation mode; it is left untouched, the result has weights of its own.
@@ -127,6 +130,7 @@ def optimize(
     device = example.tensors[0].device
     with torch.inference_mode():
         expected = Nested.of(network(*args, **kwargs)).tensors
+        _leave_weights_out(network, lambda: network(*args, **kwargs), expected)
         if device.type == "cpu":
             _multiply_depthwise(network)
         forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
@@ -179,6 +183,45 @@ def _multiply_depthwise(network: nn.Module) -> None:
     for module in network.modules():
         if DepthwiseConv1d.fits(module):
             module.__class__ = DepthwiseConv1d
+
+
+def _leave_weights_out(network: nn.Module, run: Callable[[], Any], expected: tuple[torch.Tensor, ...]) -> None:
+    """Attention that is asked for its weights gives none, where the network's output is the same without them."""
+    attentions = [module for module in network.modules() if WeightlessAttention.fits(module)]
+    asked = _asked_for_weights(attentions, run) if attentions else []
+    if asked and not _same_without(asked, run, expected):
+        for module in asked:
+            _same_without([module], run, expected)
+
+
+def _same_without(attentions: list[nn.Module], run: Callable[[], Any], expected: tuple[torch.Tensor, ...]) -> bool:
+    """Whether nobody reads their weights; where somebody does, they go on giving them."""
+    before = [module.__class__ for module in attentions]
+    for module in attentions:
+        module.__class__ = WeightlessAttention
+    try:
+        same = _agree(Nested.of(run()).tensors, expected)
+    except Exception:  # whatever the code does with a None that it takes for a tensor
+        same = False
+    for module, given in zip(attentions, before, strict=True):
+        if not same:
+            module.__class__ = given
+    return same
+
+
+def _asked_for_weights(attentions: list[nn.Module], run: Callable[[], Any]) -> list[nn.Module]:
+    """Those whose weights the code asks for; torch's own layers do not, and have kernels of their own."""
+    asked: dict[nn.Module, None] = {}
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if inspect.signature(module.forward).bind(*args, **kwargs).arguments.get("need_weights", True):
+            asked[module] = None
+
+    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in attentions]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return list(asked)
 
 
 def _agree(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> bool:

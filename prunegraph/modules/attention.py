@@ -173,6 +173,32 @@ class WidthFreeAttention(nn.MultiheadAttention):
         return torch.nested.as_nested_tensor([row[:n] for row, n in zip(output, lengths, strict=True)]), weights
 
 
+class WeightlessAttention(WidthFreeAttention):
+    """A `WidthFreeAttention` that returns no attention weights, also to those who ask: for where nobody reads them.
+
+    Without them torch's fused kernels serve, which never hold a matrix of queries by keys.
+    """
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """Whether the module could be of this class: attention without code of its own."""
+        return type(module) in (nn.MultiheadAttention, WidthFreeAttention)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `attention_forward`; None in place of the weights."""
+        return super().forward(query, key, value, key_padding_mask, False, attn_mask, average_attn_weights, is_causal)
+
+
 _WIDTHS = frozenset({"embed_dim", "kdim", "vdim", "head_dim"})
 """Attributes of nn.MultiheadAttention that say what the shapes of the parameters say."""
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import InputError, deployment, optimize
+from prunegraph import Budget, InputError, deployment, optimize, prune
+from prunegraph.modules.attention import WeightlessAttention
 from tests.latency.networks import attending, separator
 
 
@@ -54,6 +55,38 @@ def test_nothing_is_compiled_unasked(compiler) -> None:
     model, example = separator()
     compiler(lambda function: pytest.fail("compiled"))
     assert list(optimize(model, example, measure_for=1e-9, compiled=False).milliseconds) == ["eager"]
+
+
+class Listening(nn.Module):
+    """Two attentions that are asked for their weights, and one that is not; ``reads`` says whose weights matter."""
+
+    def __init__(self, reads: str) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(3))
+        self.reads = reads
+
+    def forward(self, x: Tensor) -> Tensor:
+        heard, first = self.first(x, x, x)
+        heard, second = self.second(heard, x, x)
+        heard, _ = self.third(heard, heard, heard, None, False)
+        weights = {"first": first, "second": second, "nobody's": None}[self.reads]
+        return heard if self.reads == "nobody's" else heard + weights.mean()
+
+
+@pytest.mark.parametrize(
+    ("reads", "left_out"), [("nobody's", ["first", "second"]), ("first", ["second"]), ("second", ["first"])]
+)
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_attention_weights_that_nobody_reads_are_left_out(reads: str, left_out: list[str], is_pruned: bool) -> None:
+    torch.manual_seed(0)
+    model, example = Listening(reads).eval(), torch.randn(2, 10, 8)
+    if is_pruned:
+        model = prune(model, example, budget=Budget(ratio=0.5)).model
+    fast = optimize(model, example, measure_for=1e-9)
+    names = [name for name, module in fast.network.named_modules() if isinstance(module, WeightlessAttention)]
+    assert names == left_out
+    assert not any(isinstance(module, WeightlessAttention) for module in model.modules())
+    torch.testing.assert_close(fast(example), model(example).detach())
 
 
 def test_the_callers_network_is_left_alone() -> None:

@@ -12,6 +12,7 @@ from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.importance.batches import GraphOf, batches_of, graph_for, pair_of, recorded_inputs
 from prunegraph.ir.trace import Trace
+from prunegraph.masked.overwritten import copy_what_is_overwritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ def _differentiable(trace: Trace) -> fx.GraphModule:
         if {"train", "dropout", "params"} <= set(names):
             node.update_arg(names.index("dropout"), 0.0)
             node.update_arg(names.index("train"), True)
+    copy_what_is_overwritten(graph)
     root = nn.Module()
     for name, constant in trace.constants.items():
         root.register_buffer(name, constant, persistent=False)

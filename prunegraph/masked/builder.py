@@ -21,6 +21,7 @@ from prunegraph.ir.sizes import (
     leaves,
     recorded_value,
 )
+from prunegraph.masked.overwritten import copy_what_is_overwritten
 from prunegraph.rules.base import Atoms, Call
 
 _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -74,7 +75,7 @@ class _Builder:
             self.counterpart[node] = new
             if _writes(node):
                 self.products.clear()
-        self.graph.lint()
+        copy_what_is_overwritten(self.graph)
         return fx.GraphModule(self.root, self.graph)
 
     def _masked(self, node: fx.Node) -> fx.Node | None:

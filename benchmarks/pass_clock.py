@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from prunegraph import verification
+from prunegraph.verification import verifying
 
 
 class PassClock:
@@ -26,7 +26,7 @@ class PassClock:
         )
         self._patches = [
             patch.object(owner, name, self._timed(getattr(owner, name)))
-            for owner, name in ((torch.autograd, "grad"), (verification, "capture"))
+            for owner, name in ((torch.autograd, "grad"), (verifying, "capture"))
         ]
         for replaced in self._patches:
             replaced.start()

@@ -36,7 +36,7 @@ from prunegraph.selection.selector import select
 from prunegraph.selection.widths import widths_for_speed
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
-from prunegraph.verification import verify
+from prunegraph.verification.verifying import verify
 
 __version__ = "0.1.0"
 

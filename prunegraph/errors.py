@@ -15,11 +15,14 @@ class CaptureError(PrunegraphError, RuntimeError):
     Attributes:
         failure: what failed, and where, without the advice.
         line: file and line of the user's code, where they are known.
+        module: path of the innermost running module.
     """
 
-    def __init__(self, failure: str, advice: str = "", line: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, failure: str, advice: str = "", line: tuple[str, int] | None = None, module: str | None = None
+    ) -> None:
         super().__init__(f"{failure}\n{advice}" if advice else failure)
-        self.failure, self.line = failure, line
+        self.failure, self.line, self.module = failure, line, module
 
 
 class UnsupportedModelError(PrunegraphError, TypeError):
@@ -47,7 +50,15 @@ class SurgeryError(PrunegraphError, RuntimeError):
 
 
 class VerificationError(PrunegraphError, AssertionError):
-    """The pruned network is not the one that was chosen; names the first diverging node and its source line."""
+    """The pruned network is not the one that was chosen; names the first diverging node and its source line.
+
+    Attributes:
+        groups: names of the channel groups that were pruned and that the failing code has to do with.
+    """
+
+    def __init__(self, message: str, groups: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.groups = groups
 
 
 class FileFormatError(PrunegraphError, ValueError):

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.torch_internals import ATTENTION_MODULES
@@ -28,6 +28,7 @@ from prunegraph.errors import PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
+from prunegraph.ir.sizes import attributes
 from prunegraph.ir.trace import ModuleSpec, Trace
 from prunegraph.plugin.manager import create_manager, load_op_rules
 from prunegraph.rules.base import Atoms, Labels
@@ -71,9 +72,10 @@ class DependencyGraph:
 
     @property
     def coverage(self) -> float:
-        """Share of the parameter elements that lie in a tensor with at least one prunable dimension."""
+        """Share of the elements of parameters in use that lie in a tensor with at least one prunable dimension."""
         prunable = {member.tensor for group in self.groups for member in group.members}
-        sizes = {s.name: int(np.prod(s.shape)) for s in self.trace.tensors.values() if s.is_parameter}
+        read = (s for s in self.trace.tensors.values() if s.is_parameter and s.name not in self.unused)
+        sizes = {s.name: int(np.prod(s.shape)) for s in read}
         return sum(size for name, size in sizes.items() if name in prunable) / max(sum(sizes.values()), 1)
 
     def cost(self, plan: PruningPlan | None = None) -> Cost:
@@ -112,18 +114,15 @@ class DependencyGraph:
         choice = {group.name: self._checked(group, kept) for group in self.groups}
         self._refuse_turned_branch(choice)
         tensors = self._kept_indices(choice)
+        specs = [(name, spec) for spec in self.trace.tensors.values() for name in (spec.name, *spec.aliases)]
         return PruningPlan(
             kept=choice,
             widths={group.name: group.width for group in self.groups},
             tensors=tensors,
             attributes=self._attribute_updates(choice),
             replaced=self._replaced(tensors),
-            shapes={
-                name: spec.shape
-                for spec in self.trace.tensors.values()
-                for name in (spec.name, *spec.aliases)
-                if spec.is_registered or name in tensors
-            },
+            shapes={name: spec.shape for name, spec in specs if spec.is_lasting},
+            fleeting={name: spec.shape for name, spec in specs if not spec.is_lasting and name in tensors},
         )
 
     def turned_branch(self, kept: Mapping[str, Sequence[int]]) -> Branch | None:
@@ -137,14 +136,22 @@ class DependencyGraph:
 
     def groups_at(self, file: str, line: int) -> tuple[str, ...]:
         """Names of the groups whose channels go into or come out of the calls in a line of the user's code."""
-        calls = [n for n in self.trace.graph.nodes if (s := self.trace.site(n)).line == line and s.file == file]
-        values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
-        found = [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]
-        return self._groups_among(np.concatenate(found)) if found else ()
+        sites = ((node, self.trace.site(node)) for node in self.trace.graph.nodes)
+        return self._groups_among(*self._atoms_of(node for node, s in sites if (s.file, s.line) == (file, line)))
 
-    def _groups_among(self, atoms: Atoms) -> tuple[str, ...]:
+    def groups_in(self, module: str) -> tuple[str, ...]:
+        """Names of the groups whose channels go into or come out of a module's own calls, or that its sizes count."""
+        calls = (node for node in self.trace.graph.nodes if self.trace.site(node).module == module)
+        counted = [use.atoms for use in self.size_uses if module in {a.module for a in attributes(use.expression)}]
+        return self._groups_among(*self._atoms_of(calls), *(atoms for atoms in counted if atoms is not None))
+
+    def _atoms_of(self, calls: Iterable[fx.Node]) -> list[Atoms]:
+        values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
+        return [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]
+
+    def _groups_among(self, *atoms: Atoms) -> tuple[str, ...]:
         ends = np.cumsum([group.width for group in self.groups])
-        channels = self.channel_of[atoms]
+        channels = self.channel_of[np.concatenate([np.empty(0, np.int64), *(some.ravel() for some in atoms)])]
         numbers = np.searchsorted(ends, np.unique(channels[channels >= 0]), side="right")
         return tuple(self.groups[number].name for number in np.unique(numbers))
 

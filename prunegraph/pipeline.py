@@ -14,15 +14,13 @@ from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import Scoring, as_criterion
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.latency import LatencyProfile
-from prunegraph.ir.outcome import Report, VerificationReport
+from prunegraph.ir.outcome import Report
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.latency import LatencyModel
 from prunegraph.plugin.contracts import Criterion, Progress
+from prunegraph.proving import ProvedCut, cut_and_prove
 from prunegraph.selection.costs import without_latency
-from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
-from prunegraph.surgery.slicing import apply
-from prunegraph.verification import verify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +104,9 @@ def prune_in_stages(
         raise BudgetError(_nothing_to_prune(graph))
     with stage(f"scoring by {name}"):
         scores = scoring(graph, model, without_latency(graph, budget, profile))
-    with stage("selecting channels"):
-        plan = select(graph, scores, budget, profile=profile)
-    with stage("surgery"):
-        pruned = apply(model, plan)
-    with stage("verifying"):
-        verification = verify(model, pruned, plan, example_inputs, graph=graph)
-    report = replace(_report(graph, plan, name, verification), latency=_latency(graph, plan, profile))
-    return PruningResult(model=pruned, plan=plan, report=report)
+    cut = cut_and_prove(model, graph, scores, budget, example_inputs, profile=profile, stage=stage)
+    report = replace(_report(graph, cut, name), latency=_latency(graph, cut.plan, profile))
+    return PruningResult(model=cut.model, plan=cut.plan, report=report)
 
 
 def _latency(graph: DependencyGraph, plan: PruningPlan, profile: LatencyProfile | None) -> tuple[float, float] | None:
@@ -128,15 +121,15 @@ def _nothing_to_prune(graph: DependencyGraph) -> str:
     return f"there is nothing to prune in this network: every channel is locked ({reasons or 'no channels found'})"
 
 
-def _report(graph: DependencyGraph, plan: PruningPlan, criterion: str, verification: VerificationReport) -> Report:
+def _report(graph: DependencyGraph, cut: ProvedCut, criterion: str) -> Report:
     return Report(
         criterion=criterion,
         dense=graph.cost(),
-        pruned=graph.cost(plan),
-        widths={name: (plan.widths[name], len(kept)) for name, kept in plan.kept.items()},
+        pruned=graph.cost(cut.plan),
+        widths={name: (cut.plan.widths[name], len(kept)) for name, kept in cut.plan.kept.items()},
         coverage=graph.coverage,
-        locked=graph.locked,
+        locked=(*graph.locked, *cut.unproved),
         without_rule=dict(graph.without_rule),
         unused=graph.unused,
-        verification=verification,
+        verification=cut.verification,
     )

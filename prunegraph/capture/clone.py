@@ -26,6 +26,26 @@ def registered_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
+def lasting_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What a state dict holds: parameters and persistent buffers, tied ones under each of their names."""
+    fleeting = _non_persistent_buffers(model)
+    return {name: tensor for name, tensor in registered_tensors(model).items() if name not in fleeting}
+
+
+def fleeting_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Non-persistent buffers and tensors in ordinary attributes: a forward pass may leave them, and change them."""
+    fleeting = _non_persistent_buffers(model)
+    return {n: tensor for n, tensor in registered_tensors(model).items() if n in fleeting} | plain_tensors(model)
+
+
+def _non_persistent_buffers(model: nn.Module) -> set[str]:
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name in module._non_persistent_buffers_set
+    }
+
+
 def plain_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Tensors in ordinary attributes, also in lists and dicts, by the way to them: ``encoder.tables[0]``.
 

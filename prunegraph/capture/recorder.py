@@ -16,7 +16,7 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from prunegraph.capture import tracked
+from prunegraph.capture import tracked, transparency
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
@@ -29,7 +29,7 @@ _OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
 def _is_asked_by_user() -> bool:
     """Whether the comparison under way was written in the user's code, not in a library that it calls."""
     frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename == tracked.__file__:
+    while frame is not None and frame.f_code.co_filename in (tracked.__file__, transparency.__file__):
         frame = frame.f_back
     return frame is not None and not _is_library(frame.f_code.co_filename)
 

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from prunegraph.capture.attributes import track_attributes
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import clone_with, named_tensors, registered_tensors
+from prunegraph.capture.clone import clone_with, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
@@ -105,6 +105,7 @@ class _Capture:
             f"the forward pass failed in {site}: {type(error).__name__}: {error}\n    {site.code}",
             advice="Check that the example inputs fit the network: does `model(*example_inputs)` run in eval mode?",
             line=(site.file, site.line),
+            module=site.module,
         )
 
     def _as_trace(self, traced: fx.GraphModule) -> Trace:
@@ -157,7 +158,7 @@ class _Leave:
 def _tensor_specs(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[TensorSpec]:
     """One spec per distinct tensor, tied names gathered."""
     parameters = {id(p) for p in model.parameters()}
-    registered = registered_tensors(model)
+    lasting = lasting_tensors(model)
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         names.setdefault(id(tensor), []).append(name)
@@ -168,7 +169,7 @@ def _tensor_specs(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list
             shape=tuple(tensors[first].shape),
             dtype=tensors[first].dtype,
             is_parameter=identity in parameters,
-            is_registered=first in registered,
+            is_lasting=first in lasting,
         )
         for identity, (first, *rest) in names.items()
     ]

@@ -6,6 +6,7 @@ attributes and shapes it was computed from.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +60,14 @@ def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journ
     number = TrackedNumpyInt(value)
     number.expression, number.journal, number.kind = expression, journal, type(value)
     return number
+
+
+def _converted(value: Any) -> Any:
+    """An ordinary number of a tracked one, which is noted; any other value as it is."""
+    if isinstance(value, _Tracked):
+        value.journal.note_conversion(value.expression)
+        return _plain(value)
+    return value
 
 
 class _Tracked:
@@ -133,10 +142,13 @@ class _Tracked:
         return self._apply("sub", other, self)
 
     def __mul__(self, other: Any) -> Any:
-        return self._apply("mul", self, other)
+        found = self._apply("mul", self, other)
+        if found is NotImplemented and isinstance(other, Sequence):
+            _converted(self)  # into the length of a list
+        return found
 
     def __rmul__(self, other: Any) -> Any:
-        return self._apply("mul", other, self)
+        return self.__mul__(other) if isinstance(other, Sequence) else self._apply("mul", other, self)
 
     def __floordiv__(self, other: Any) -> Any:
         return self._apply("floordiv", self, other)
@@ -156,8 +168,8 @@ class _Tracked:
     def __rmod__(self, other: Any) -> Any:
         return self._apply("mod", other, self)
 
-    def __pow__(self, other: Any) -> Any:
-        return self._apply("pow", self, other)
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        return self._apply("pow", self, other) if modulus is None else pow(*map(_converted, (self, other, modulus)))
 
     def __rpow__(self, other: Any) -> Any:
         return self._apply("pow", other, self)
@@ -168,6 +180,9 @@ class _Tracked:
     def __neg__(self) -> Any:
         return self._apply("neg", self)
 
+    def __pos__(self) -> Any:
+        return self
+
     def __abs__(self) -> Any:
         return self._apply("abs", self)
 
@@ -177,14 +192,16 @@ class _Tracked:
     def __floor__(self) -> Any:
         return self._apply("floor", self)
 
+    def __trunc__(self) -> Any:
+        return self._apply("floor" if _plain(self) >= 0 else "ceil", self)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """``np.sqrt(width)`` is answered with a tracked number, what has no counterpart by numpy."""
         name = _UFUNCS.get(ufunc.__name__) if method == "__call__" and not options else None
         found = NotImplemented if name is None else self._apply(name, *inputs)
         if found is not NotImplemented:
             return found
-        plain = (_plain(item) if isinstance(item, _Tracked) else item for item in inputs)
-        return getattr(ufunc, method)(*plain, **options)
+        return getattr(ufunc, method)(*(_converted(item) for item in inputs), **options)
 
     def __round__(self, digits: int | None = None) -> Any:
         return self._apply("round", self) if digits is None else round(_plain(self), digits)
@@ -192,6 +209,42 @@ class _Tracked:
 
 class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * 2 ** _converted(other) if isinstance(other, int) else NotImplemented
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // 2 ** _converted(other) if isinstance(other, int) else NotImplemented
+
+    def __invert__(self) -> Any:
+        return -self - 1
+
+    def conjugate(self) -> Any:
+        """Itself, as are its real part and its numerator."""
+        return self
+
+    @property
+    def real(self) -> Any:
+        """Itself."""
+        return self
+
+    @property
+    def numerator(self) -> Any:
+        """Itself."""
+        return self
+
+
+def _of_ordinary_numbers(name: str) -> Callable[..., Any]:
+    def method(self: TrackedInt, *others: Any, **options: Any) -> Any:
+        return getattr(int, name)(_converted(self), *map(_converted, others), **options)
+
+    method.__name__ = name
+    return method
+
+
+_WITHOUT_COUNTERPART = ("and", "rand", "or", "ror", "xor", "rxor", "rlshift", "rrshift", "index")
+for _name in (*(f"__{name}__" for name in _WITHOUT_COUNTERPART), "as_integer_ratio", "bit_length", "to_bytes"):
+    setattr(TrackedInt, _name, _of_ordinary_numbers(_name))
 
 
 class TrackedSize(tuple[Any, ...]):

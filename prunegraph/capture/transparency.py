@@ -17,6 +17,9 @@ from prunegraph.capture.tracked import TrackedFloat, TrackedInt
 _MATH = {"sqrt": "sqrt", "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "pow": "pow"}
 """Functions of ``math`` and the operations that they are."""
 
+_MATH_OF_INTEGERS = ("gcd", "lcm", "isqrt", "comb", "perm", "factorial")
+"""Functions of ``math`` that have no counterpart, and take integers without asking them."""
+
 _Memoised = type(functools.lru_cache(lambda: None))
 
 
@@ -26,6 +29,8 @@ def transparent_python() -> Iterator[None]:
     with ExitStack() as stack:
         for name, operation in _MATH.items():
             stack.enter_context(patch.object(math, name, _transparent(operation, getattr(math, name))))
+        for name in _MATH_OF_INTEGERS:
+            stack.enter_context(patch.object(math, name, _of_ordinary_numbers(getattr(math, name))))
         for module, name, function in list(_memoised_functions()):
             stack.enter_context(patch.object(module, name, function.__wrapped__))
         yield
@@ -38,6 +43,10 @@ def _transparent(name: str, original: Callable[..., float]) -> Callable[..., flo
         return original(*values) if found is NotImplemented else found
 
     return function
+
+
+def _of_ordinary_numbers(original: Callable[..., int]) -> Callable[..., int]:
+    return lambda *values: original(*(int(value) for value in values))
 
 
 def _memoised_functions() -> Iterator[tuple[Any, str, Any]]:

@@ -13,7 +13,7 @@ from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
 
 _WORTH_A_TRY = 0.01
-"""The least share of fixed parameters for which other ways are tried; the output's bias is fixed in every network."""
+"""The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,21 +32,38 @@ class Coupling:
 
     @property
     def fixed_share(self) -> float:
-        """Share of the parameters' elements that lie in tensors without a prunable dimension."""
-        prunable = {member.tensor for group in self.grouping.groups for member in group.members}
-        sizes = {s.name: prod(s.shape) for s in self.found.space.trace.tensors.values() if s.is_parameter}
-        return sum(size for name, size in sizes.items() if name not in prunable) / max(sum(sizes.values()), 1)
+        """Share of what cannot shrink: of the dimensions of all parameters, each with its tensor's elements."""
+        trace = self.found.space.trace
+        prunable = {(member.tensor, member.dim) for group in self.grouping.groups for member in group.members}
+        shapes = {s.name: s.shape for s in trace.tensors.values() if s.is_parameter and s.name not in trace.unused}
+        sizes = {(name, dim): prod(shape) for name, shape in shapes.items() for dim, n in enumerate(shape) if n > 1}
+        return sum(size for place, size in sizes.items() if place not in prunable) / max(sum(sizes.values()), 1)
 
 
 def couple(trace: Trace, book: RuleBook) -> Coupling:
     """Finds the coupled channels; where a choice left nothing but locked ones prunable, its other ways are tried.
 
     A dimension that is split into (channels, taps) can shrink along one of the two axes only, and which of them are
-    the channels shows later: where they meet others.
+    the channels shows later: where they meet others. First all such choices are turned at once; then, where values
+    that meet made different choices and turning all of them would only swap these, those of one line after the other.
     """
-    best = attempt = _couple(trace, book, {})
+    first = best = attempt = _couple(trace, book, {})
     while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
         attempt = _couple(trace, book, {**attempt.turned, **further})
+        best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
+    if best.fixed_share > _WORTH_A_TRY and _other_ways(best):
+        best = min(best, _turned_by_lines(trace, book, first), key=lambda coupling: coupling.fixed_share)
+    return best
+
+
+def _turned_by_lines(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
+    """Turns the choices of one line of code after the other, as far as that frees something."""
+    sites = {node.name: trace.site(node) for node in trace.graph.nodes}
+    lines: dict[tuple[str, int], dict[Place, int]] = {}
+    for place, way in _other_ways(best).items():
+        lines.setdefault((sites[place[0]].file, sites[place[0]].line), {})[place] = way
+    for ways in lines.values() if len(lines) > 1 else ():
+        attempt = _couple(trace, book, {**best.turned, **ways})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     return best
 

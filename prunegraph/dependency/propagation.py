@@ -10,7 +10,7 @@ from torch import fx
 
 from prunegraph.dependency.label_space import LabelSpace, Place, op_name
 from prunegraph.errors import PrunegraphError
-from prunegraph.ir.trace import Trace, ValueSpec
+from prunegraph.ir.trace import TensorSpec, Trace, ValueSpec
 from prunegraph.rules.base import Call, Rule
 from prunegraph.rules.book import RuleBook, make_call
 
@@ -68,6 +68,8 @@ class _Walk:
         if node.op == "placeholder":
             spec = self.trace.tensors.get(node.name)
             self.labels[node.name] = self.space.tensor_labels[spec.name] if spec else self._unlabelled(node)
+            if spec and not spec.is_lasting:
+                self._lock_left_over(node, spec)
         elif node.op == "call_function":
             self._visit_call(node)
         elif node.op == "output":
@@ -94,6 +96,19 @@ class _Walk:
         self.calls[node.name] = RuledCall(call=call, rule=rule)
         self.labels[node.name] = labels
         self.space.explain_locks(node, locks, _fixed_sizes(call.output_shape, labels))
+
+    def _lock_left_over(self, node: fx.Node, spec: TensorSpec) -> None:
+        """What an earlier run left in a module, instead of which another run may read what this one did not."""
+        module = spec.name.rpartition(".")[0]
+        unread = [s.name for s in self.trace.tensors.values() if s.is_lasting and s.name in self.trace.unused]
+        sources = [name for name in unread if name.rpartition(".")[0] == module]
+        if sources:
+            reason = (
+                f"{spec.name} may be left over from an earlier run and be computed anew from {sources[0]}, which this "
+                "run did not read; give a network that has not run yet"
+            )
+            for atoms in _all_labels(self.labels[node.name]):
+                self.space.lock(atoms, reason, node, is_channel=True)
 
     def _without_rule(self, node: fx.Node) -> None:
         if isinstance(node.target, torch._ops.OpOverload):

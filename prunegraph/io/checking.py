@@ -12,7 +12,7 @@ from prunegraph.io.saving import rebuild
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.surgery.slicing import planned_tensors, slice_tensor
-from prunegraph.verification import verify
+from prunegraph.verification.verifying import verify
 
 
 def verify_saved(model: nn.Module, path: Path, example_inputs: Any) -> tuple[SavedNetwork, VerificationReport]:
@@ -49,7 +49,7 @@ def verify_saved(model: nn.Module, path: Path, example_inputs: Any) -> tuple[Sav
 
 def _trained_tensors(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> list[str]:
     """Names of the tensors that are not the dense network's kept slices, bit by bit."""
-    found = planned_tensors(pruned, plan)
+    found = named_tensors(pruned)
     return [
         name
         for name, tensor in planned_tensors(model, plan).items()

@@ -8,13 +8,14 @@ from typing import Protocol
 from torch import nn
 
 from prunegraph.capture.check import check_model
+from prunegraph.capture.clone import lasting_tensors
 from prunegraph.errors import FileFormatError, InputError, PlanError, SurgeryError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.state import restore_state, state_of
 from prunegraph.io.structure import first_difference, structure_of
 from prunegraph.ir.outcome import Report
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.surgery.slicing import apply, planned_tensors
+from prunegraph.surgery.slicing import apply
 
 
 class Saveable(Protocol):
@@ -108,7 +109,7 @@ def rebuild(model: nn.Module, saved: SavedNetwork, path: Path) -> nn.Module:
 
 
 def _check_follows_plan(model: nn.Module, plan: PruningPlan) -> None:
-    found = {name: tuple(tensor.shape) for name, tensor in planned_tensors(model, plan).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in lasting_tensors(model).items()}
     for name in [*plan.shapes, *found]:
         if name not in plan.shapes:
             raise PlanError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunegraph.capture.clone import plain_tensors, registered_tensors
+from prunegraph.capture.clone import fleeting_tensors, lasting_tensors
 from prunegraph.errors import FileFormatError, InputError
 
 
@@ -20,8 +20,8 @@ class NetworkState:
     """The state of one network.
 
     Attributes:
-        tensors: parameters and buffers by name, each distinct tensor once; then tensors of ordinary attributes
-            (``attribute:path.name``) and of extra state (``extra:path.key``).
+        tensors: parameters and persistent buffers by name, each distinct tensor once; then non-persistent buffers and
+            tensors of ordinary attributes (``fleeting:path.name``), and those of extra state (``extra:path.key``).
         aliases: further name of a tied tensor -> the name under which it stands.
         channels_last: names of the tensors with that memory format.
         training: paths of the modules in training mode.
@@ -42,8 +42,8 @@ def state_of(model: nn.Module) -> NetworkState:
         InputError: a tensor is sparse, or extra state holds something else than tensors and plain values.
     """
     names = _first_names(model)
-    tensors = {name: tensor.detach() for name, tensor in registered_tensors(model).items() if names[name] == name}
-    tensors.update((f"attribute:{key}", tensor.detach().clone()) for key, tensor in plain_tensors(model).items())
+    tensors = {name: tensor.detach() for name, tensor in lasting_tensors(model).items() if names[name] == name}
+    tensors.update((f"fleeting:{key}", tensor.detach().clone()) for key, tensor in fleeting_tensors(model).items())
     extra = {}
     for path, module in _with_extra_state(model):
         extra[path] = _encoded(module.get_extra_state(), f"extra:{path}", tensors)
@@ -67,12 +67,12 @@ def restore_state(model: nn.Module, state: NetworkState) -> None:
     """
     names = _first_names(model)
     _check_same_names(set(names.values()), state)
-    for name, tensor in registered_tensors(model).items():
+    for name, tensor in lasting_tensors(model).items():
         if names[name] == name:
             _check_shape(name, tensor, state.tensors[name])
             tensor.data = _formatted(name, state).to(tensor.device)
-    for key, tensor in plain_tensors(model).items():
-        stored = state.tensors.get(f"attribute:{key}")
+    for key, tensor in fleeting_tensors(model).items():
+        stored = state.tensors.get(f"fleeting:{key}")
         if stored is not None and stored.shape == tensor.shape:
             tensor.data = stored.to(tensor.device)
     for path, module in _with_extra_state(model):
@@ -87,7 +87,7 @@ def restore_state(model: nn.Module, state: NetworkState) -> None:
 def _first_names(model: nn.Module) -> dict[str, str]:
     """Name -> the first name of the same tensor."""
     first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in registered_tensors(model).items()}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in lasting_tensors(model).items()}
 
 
 def _with_extra_state(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -136,7 +136,7 @@ def _formatted(name: str, state: NetworkState) -> torch.Tensor:
 
 
 def _check_same_names(expected: set[str], state: NetworkState) -> None:
-    stored = {name for name in state.tensors if not name.startswith(("attribute:", "extra:"))}
+    stored = {name for name in state.tensors if not name.startswith(("fleeting:", "extra:"))}
     if stored != expected:
         name = sorted(stored ^ expected)[0]
         where = "missing in the saved network" if name in expected else "not in this network, or tied to another there"

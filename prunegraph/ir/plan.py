@@ -7,7 +7,7 @@ from typing import Any
 
 from prunegraph.errors import PlanError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,9 @@ class PruningPlan:
         tensors: tensor name -> dimension -> indices that stay, for every tensor that shrinks, under each of its names.
         attributes: size attributes that change.
         replaced: paths of modules that are replaced by an equal one that allows the new widths.
-        shapes: every parameter and buffer of the network that the plan is for, with its shape, and those tensors in
-            ordinary attributes that shrink.
+        shapes: every parameter and persistent buffer of the network that the plan is for, with its shape.
+        fleeting: the other tensors that shrink, with their shapes: a forward pass may have left them there, and another
+            instance of the network may not have them yet.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -40,6 +41,7 @@ class PruningPlan:
     attributes: tuple[AttributeUpdate, ...]
     replaced: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    fleeting: Mapping[str, tuple[int, ...]]
 
     def kept_indices(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """``{tensor name of the original: {dim: kept indices}}`` for every tensor that shrinks."""
@@ -71,6 +73,7 @@ class PruningPlan:
                 "attributes": [[a.module, a.name, a.old, a.new] for a in self.attributes],
                 "replaced": self.replaced,
                 "shapes": self.shapes,
+                "fleeting": self.fleeting,
             }
         )
 
@@ -102,4 +105,5 @@ def _from_raw(raw: dict[str, Any]) -> PruningPlan:
         attributes=tuple(AttributeUpdate(module=m, name=n, old=o, new=w) for m, n, o, w in raw["attributes"]),
         replaced=tuple(raw["replaced"]),
         shapes={name: tuple(shape) for name, shape in raw["shapes"].items()},
+        fleeting={name: tuple(shape) for name, shape in raw["fleeting"].items()},
     )

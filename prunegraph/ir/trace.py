@@ -44,7 +44,8 @@ class TensorSpec:
         shape: its sizes.
         dtype: its element type.
         is_parameter: False for a buffer.
-        is_registered: False for a tensor in an ordinary attribute.
+        is_lasting: False for a non-persistent buffer or a tensor in an ordinary attribute: a forward pass may have
+            left there.
     """
 
     name: str
@@ -52,7 +53,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: torch.dtype
     is_parameter: bool
-    is_registered: bool = True
+    is_lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

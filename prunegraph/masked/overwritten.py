@@ -37,6 +37,7 @@ def copy_what_is_overwritten(graph: fx.Graph) -> None:
                     node.replace_input_with(value, copies[value])
             if _name(node) in _SAVING_THEIR_RESULTS and last_write.get(node, -1) > order[node]:
                 copy = _copied(graph, node, node.next)
+                memory[copy] = node
                 node.replace_all_uses_with(copy, lambda user, copy=copy: user is not copy)
     graph.lint()
 

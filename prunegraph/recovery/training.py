@@ -15,13 +15,12 @@ from prunegraph.errors import InputError
 from prunegraph.graph import build_graph
 from prunegraph.importance.scoring import Scoring, as_criterion
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.proving import cut_and_prove
 from prunegraph.recovery.batches import Batch, Data, seed_generators, share, stream
 from prunegraph.recovery.distillation import Loss, distillation_loss, features_of
 from prunegraph.recovery.settings import Check, GradualPruning, RecoverySettings
-from prunegraph.selection.selector import select
 from prunegraph.surgery.optimizer import slice_optimizer
 from prunegraph.surgery.slicing import apply
-from prunegraph.verification import verify
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -123,9 +122,7 @@ class Training:
         budget, criterion = gradual.budgets[done], as_criterion(gradual.criterion)
         scoring = Scoring(criterion=criterion, data=data, loss=self.task.loss, seed=settings.seed)
         scores = scoring(graph, self.network, budget)
-        plan = select(graph, scores, budget)
-        verify(self.network, apply(self.network, plan), plan, example, graph=graph)
-        return plan
+        return cut_and_prove(self.network, graph, scores, budget, example).plan
 
     def advance(self, batch: Batch) -> Tensor:
         """One step of Adam; returns the loss on this process's share of the batch."""

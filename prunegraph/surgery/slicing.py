@@ -8,7 +8,7 @@ from torch import nn
 
 from prunegraph.capture.attributes import get_attribute, set_attribute
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import clone_with, named_tensors, registered_tensors
+from prunegraph.capture.clone import clone_with, fleeting_tensors, lasting_tensors, named_tensors
 from prunegraph.errors import PlanError, SurgeryError
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.modules.attention import WidthFreeAttention
@@ -29,8 +29,9 @@ def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
     check_shapes(model, plan)
     for name, dims in plan.tensors.items():
         for dim, kept in dims.items():
-            _check_indices(name, dim, kept, plan.shapes.get(name, ()))
-    pruned = clone_with(model, _sliced_tensors(model, plan.tensors))
+            _check_indices(name, dim, kept, plan.shapes.get(name) or plan.fleeting.get(name, ()))
+    fitting = {name: plan.tensors[name] for name in planned_tensors(model, plan) if name in plan.tensors}
+    pruned = clone_with(model, _sliced_tensors(model, fitting))
     _update_attributes(pruned, plan)
     _replace(pruned, plan.replaced)
     for module in pruned.modules():
@@ -48,9 +49,9 @@ def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
     """Raises `PlanError` when the names and shapes of the plan are not those of the network."""
     if not isinstance(plan, PruningPlan):
         raise PlanError(f"expected a PruningPlan, got {type(plan).__name__}; PruningPlan.from_json reads a saved one")
-    shapes = {name: tuple(tensor.shape) for name, tensor in planned_tensors(model, plan).items()}
-    for name in [*plan.shapes, *shapes]:
-        ours, theirs = shapes.get(name), plan.shapes.get(name)
+    lasting = lasting_tensors(model)
+    for name in [*plan.shapes, *lasting]:
+        ours, theirs = tuple(lasting[name].shape) if name in lasting else None, plan.shapes.get(name)
         if ours != theirs:
             raise PlanError(
                 f"the plan was made for another network: {name} has shape {_text(theirs)} in the plan and "
@@ -59,12 +60,17 @@ def check_shapes(model: nn.Module, plan: PruningPlan) -> None:
 
 
 def planned_tensors(model: nn.Module, plan: PruningPlan) -> dict[str, torch.Tensor]:
-    """What a plan accounts for: parameters and buffers, and tensors in ordinary attributes that the plan slices.
+    """What a plan accounts for: parameters and persistent buffers, and other tensors that the plan slices.
 
-    Other attributes may hold what a forward pass left there, so that they come and go.
+    Those others a forward pass may have left there, or not yet: they count where they have the sizes that are sliced.
     """
-    sliced = {name: tensor for name, tensor in named_tensors(model).items() if name in plan.tensors}
-    return registered_tensors(model) | sliced
+    sliced = {name: tensor for name, tensor in fleeting_tensors(model).items() if name in plan.tensors}
+    return lasting_tensors(model) | {name: tensor for name, tensor in sliced.items() if _fits(name, tensor, plan)}
+
+
+def _fits(name: str, tensor: torch.Tensor, plan: PruningPlan) -> bool:
+    planned = plan.fleeting[name]
+    return tensor.dim() == len(planned) and all(tensor.shape[dim] == planned[dim] for dim in plan.tensors[name])
 
 
 def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> torch.Tensor:

@@ -81,6 +81,13 @@ def through_a_view(x: Tensor) -> Tensor:
     return x + mean
 
 
+def read_between(x: Tensor) -> Tensor:
+    x = torch.tanh(x)
+    read = x.square()
+    x *= 2
+    return x + read
+
+
 PAIRS: dict[str, tuple[Middle, Middle]] = {
     "mean": (centred, lambda x: x - x.mean(1, keepdim=True)),
     "norm": (scaled, lambda x: x / (x.norm(dim=1, keepdim=True) + 1)),
@@ -89,6 +96,7 @@ PAIRS: dict[str, tuple[Middle, Middle]] = {
     "attention": (attended, lambda x: x + x @ torch.softmax(x.mT @ x, -1)),
     "slice": (late, late_aside),
     "view": (by_halves, by_halves_aside),
+    "tanh, read": (read_between, lambda x: 2 * torch.tanh(x) + torch.tanh(x).square()),
     "twice": (twice, twice_aside),
     "view of what is read": (through_a_view, lambda x: 2 * x + x.mean(1, keepdim=True)),
 }

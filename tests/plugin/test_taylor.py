@@ -74,8 +74,8 @@ def what_goes(graph: DependencyGraph, name: str, width: int, channel: int) -> di
     plan = graph.plan({name: [other for other in range(width) if other != channel]})
     gone = {}
     for tensor, dims in plan.tensors.items():
-        stays = np.ix_(*(dims.get(dim, range(size)) for dim, size in enumerate(plan.shapes[tensor])))
-        gone[tensor] = np.ones(plan.shapes[tensor], bool)
+        stays = np.ix_(*(dims.get(dim, range(size)) for dim, size in enumerate((plan.shapes | plan.fleeting)[tensor])))
+        gone[tensor] = np.ones((plan.shapes | plan.fleeting)[tensor], bool)
         gone[tensor][stays] = False
     return gone
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegraph import DependencyGraph, PruningPlan, VerificationError, apply, build_graph, verify
-from prunegraph.verification import relative_difference
+from prunegraph.verification.differences import relative_difference
 from tests.dependency.cases import CASES, SIGNAL, random_plan
 
 TRIALS = 100

@@ -1,13 +1,14 @@
 """`verify`: proves that a pruned network is exactly the one that the plan chose."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.clone import lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.state import undisturbed
 from prunegraph.capture.tracer import capture
@@ -15,13 +16,14 @@ from prunegraph.errors import CaptureError, PrunegraphError, VerificationError
 from prunegraph.graph import DependencyGraph, build_graph, recorded_cost
 from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.ir.trace import Trace
+from prunegraph.ir.trace import Site, Trace
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
+from prunegraph.verification.differences import bit_equal, relative_difference
+from prunegraph.verification.other_inputs import other_inputs
+from prunegraph.verification.replay import values_of_masked, values_of_trace
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def verify(
@@ -105,9 +107,10 @@ class _Verification:
 
     def _check_weights(self) -> str:
         """Every tensor of the pruned network is the original's, sliced, bit by bit."""
-        ours, theirs = (planned_tensors(model, self.plan) for model in (self.model, self.pruned))
-        if set(theirs) - set(ours):
-            raise VerificationError(f"{min(set(theirs) - set(ours))} of the pruned network is not in the original")
+        ours, theirs = planned_tensors(self.model, self.plan), named_tensors(self.pruned)
+        new = lasting_tensors(self.pruned).keys() - ours.keys()
+        if new:
+            raise VerificationError(f"{min(new)} of the pruned network is not in the original")
         wrong = [name for name, tensor in ours.items() if not self._is_slice(name, tensor, theirs.get(name))]
         if wrong:
             name, where = self._first_use(wrong)
@@ -117,25 +120,33 @@ class _Verification:
 
     def _is_slice(self, name: str, tensor: torch.Tensor, found: torch.Tensor | None) -> bool:
         kept = slice_tensor(tensor.detach(), self.plan.tensors.get(name, {}))
-        return found is not None and found.shape == kept.shape and _bit_equal(found, kept)
+        return found is not None and found.shape == kept.shape and bit_equal(found, kept)
 
     def _recorded(self) -> Trace:
         try:
             return capture(self.pruned, self.arguments)
         except CaptureError as error:
-            advice = self._advice(error)
-            raise VerificationError(f"the pruned network does not run: {error.failure}\n{advice}") from error
+            groups = self._pruned_around(error.module, error.line)
+            advice = (
+                "The original runs: this line needs a size whose origin could not be followed. Read it from an "
+                f"attribute of the module or from a shape, or keep the channels with Budget(exclude={groups or ...})"
+            )
+            raise VerificationError(f"the pruned network does not run: {error.failure}\n{advice}", groups) from error
         except PrunegraphError as error:
             raise VerificationError(f"the pruned network does not run: {error}") from error
 
-    def _advice(self, error: CaptureError) -> str:
-        groups = self.graph.groups_at(*error.line) if error.line else ()
-        pruned = [name for name in groups if len(self.plan.kept[name]) < self.plan.widths[name]]
-        which = f"exclude={tuple(pruned)}" if pruned else "exclude=(...)"
-        return (
-            "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute "
-            f"of the module or from a shape, or keep the line's channels with Budget({which})"
-        )
+    def _pruned_around(self, module: str | None, line: tuple[str, int] | None) -> tuple[str, ...]:
+        """The pruned groups that a line has to do with, or where that is none, its module."""
+        at_line = self._pruned(self.graph.groups_at(*line)) if line else ()
+        return at_line or (self._pruned_in(module) if module is not None else ())
+
+    def _pruned_in(self, module: str) -> tuple[str, ...]:
+        """The pruned groups that a module has to do with, or where that is none, the one that it belongs to."""
+        found = self._pruned(self.graph.groups_in(module))
+        return found or (self._pruned_in(module.rpartition(".")[0]) if module else ())
+
+    def _pruned(self, groups: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in groups if len(self.plan.kept[name]) < self.plan.widths[name])
 
     def _check_cost(self, recorded: Trace) -> str:
         planned, measured = self.graph.cost(self.plan), recorded_cost(recorded)
@@ -156,10 +167,12 @@ class _Verification:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
         difference, tolerance = relative_difference(found, expected), self._tolerance()
         if not difference <= tolerance:
-            where = self._first_divergence(recorded, tolerance)
+            where, node = self._first_divergence(recorded, tolerance)
+            site = self.graph.trace.site(node) if node is not None else Site()
             raise VerificationError(
                 f"the pruned network's output differs from the exact masked program by {difference:.2e} "
-                f"(at most {tolerance:.0e}); {where}"
+                f"(at most {tolerance:.0e}); {where}",
+                self._pruned_around(site.module, (site.file, site.line)),
             )
         return difference, tolerance
 
@@ -207,8 +220,7 @@ class _Verification:
         """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
         ran = []
         dense, pruned = copy_of(self.model), copy_of(self.pruned)
-        for name, vary in _OTHER_INPUTS.items():
-            tensors = [vary(tensor) for tensor in self.example.tensors]
+        for name, tensors in other_inputs(self.example.tensors):
             try:
                 expected = self._outputs(dense, tensors)
             except Exception:  # the original need not accept such inputs
@@ -216,7 +228,12 @@ class _Verification:
             try:
                 found = self._outputs(pruned, tensors)
             except Exception as error:
-                raise VerificationError(f"the pruned network fails on a {name}, which the original accepts") from error
+                failing = _innermost_module(pruned, error)
+                raise VerificationError(
+                    f"the pruned network fails on a {name}, which the original accepts, in {failing or '(network)'}: "
+                    f"{type(error).__name__}: {error}",
+                    self._pruned_in(failing),
+                ) from error
             if [t.shape for t in found] != [t.shape for t in expected]:
                 raise VerificationError(f"the pruned network returns other shapes than the original on a {name}")
             ran.append(name)
@@ -243,15 +260,15 @@ class _Verification:
                 return min(node.users, key=lambda user: self.steps[user.name], default=None)
         return None
 
-    def _first_divergence(self, recorded: Trace, tolerance: float) -> str:
+    def _first_divergence(self, recorded: Trace, tolerance: float) -> tuple[str, fx.Node | None]:
         """Runs both recorded graphs side by side."""
-        ours = _values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
-        theirs = _values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
+        ours = values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
+        theirs = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
         others = list(recorded.graph.nodes)
         for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
             if node.target != other.target and node.op == "call_function":
-                return f"the networks take different paths from here: {_describe(self.graph, node)}"
+                return f"the networks take different paths from here: {_describe(self.graph, node)}", node
             value = ours.get(node.name)
             if not isinstance(value, torch.Tensor) or not isinstance(theirs.get(other.name), torch.Tensor):
                 continue
@@ -262,56 +279,8 @@ class _Verification:
             if value.shape != theirs[other.name].shape or (
                 not relative_difference([theirs[other.name]], [value]) <= tolerance
             ):
-                return f"first diverging node: {_describe(self.graph, node)}"
-        return "no single node diverges by more"
-
-
-def relative_difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
-    """``|found - expected| / |expected|`` over all tensors together, in Euclidean norms, accumulated in float64.
-
-    Equal elements do not differ, be they infinite or not a number; sizes are measured on finite elements.
-    """
-    pairs = [(_wide(f), _wide(e)) for f, e in zip(found, expected, strict=True)]
-    error = sum(float(_difference(f, e).abs().square().sum()) for f, e in pairs)
-    size = sum(float(e[e.isfinite()].abs().square().sum()) for _, e in pairs)
-    return float(np.sqrt(error) / np.sqrt(size)) if size > 0 else float(np.sqrt(error))
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    equal = (found == expected) | (found.isnan() & expected.isnan())
-    return torch.where(equal, torch.zeros_like(expected), found - expected)
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-
-
-def _bit_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Also where values are not numbers; 0 and -0 differ."""
-    return a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The same memory as integers: compared several times faster than byte by byte."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    return real.view(_INTEGERS[real.element_size()])
-
-
-def _doubled_batch(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.cat([tensor, tensor]) if tensor.dim() > 1 else tensor
-
-
-def _shortened(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor[..., : max(1, tensor.shape[-1] * 3 // 4)] if tensor.dim() > 1 else tensor
-
-
-def _lengthened(tensor: torch.Tensor) -> torch.Tensor:
-    more = tensor[..., : -(-tensor.shape[-1] // 4)]
-    return torch.cat([tensor, more], dim=-1) if tensor.dim() > 1 else tensor
-
-
-_OTHER_INPUTS = {"batch of 2": _doubled_batch, "shorter input": _shortened, "longer input": _lengthened}
+                return f"first diverging node: {_describe(self.graph, node)}", node
+        return "no single node diverges by more", None
 
 
 def _describe(graph: DependencyGraph, node: fx.Node) -> str:
@@ -324,6 +293,15 @@ def _describe(graph: DependencyGraph, node: fx.Node) -> str:
     return f"{node.name} ({node.target}) in {site}\n    {site.code}"
 
 
+def _innermost_module(network: nn.Module, error: BaseException) -> str:
+    """Path of the last module whose code was running when the error was raised; empty for the network itself."""
+    paths, found = {module: path for path, module in network.named_modules()}, ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        found = paths.get(owner, found) if isinstance(owner, nn.Module) else found
+    return found
+
+
 def _reader_in_code(graph: DependencyGraph, node: fx.Node) -> fx.Node:
     """The first node that reads the value, if need be through others, in a known line of code."""
     while (reader := next(iter(node.users), None)) is not None:
@@ -331,34 +309,3 @@ def _reader_in_code(graph: DependencyGraph, node: fx.Node) -> fx.Node:
         if graph.trace.site(node).file:
             break
     return node
-
-
-class _Recorder(fx.Interpreter):
-    """Keeps a copy of every value: later ops may write into it."""
-
-    def __init__(self, module: fx.GraphModule, name: Callable[[fx.Node], str]) -> None:
-        super().__init__(module, garbage_collect_values=False)
-        self.key_of = name
-        self.values: dict[str, Any] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        self.values[self.key_of(n)] = value.clone() if isinstance(value, torch.Tensor) else value
-        return value
-
-
-def _values_of_masked(program: MaskedProgram, keep: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> dict[str, Any]:
-    recorder = _Recorder(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")))
-    torch.manual_seed(0)
-    recorder.run(*program.operands(keep, inputs))
-    return recorder.values
-
-
-def _values_of_trace(
-    trace: Trace, weights: Mapping[str, torch.Tensor], inputs: tuple[torch.Tensor, ...]
-) -> dict[str, Any]:
-    recorder = _Recorder(trace.as_module(), lambda node: node.name)
-    torch.manual_seed(0)
-    tensors = [weights[spec.name].detach().clone() for spec in trace.tensors.values()]
-    recorder.run(*tensors, *(tensor.clone() for tensor in inputs))
-    return recorder.values

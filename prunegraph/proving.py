@@ -1,0 +1,110 @@
+"""Selects channels, removes them and proves the result; groups whose removal cannot be proved stay."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegraph.errors import BudgetError, VerificationError
+from prunegraph.graph import DependencyGraph
+from prunegraph.ir.budget import Budget
+from prunegraph.ir.channels import Lock, LockedGroup
+from prunegraph.ir.latency import LatencyProfile
+from prunegraph.ir.outcome import VerificationReport
+from prunegraph.ir.plan import PruningPlan
+from prunegraph.ir.trace import Site
+from prunegraph.selection.selector import select
+from prunegraph.surgery.slicing import apply
+from prunegraph.verification.verifying import verify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ProvedCut:
+    """A smaller network and its proof.
+
+    Attributes:
+        model: the pruned network.
+        plan: what was removed.
+        verification: the checks that were made.
+        unproved: groups that had to stay, since networks without some of their channels failed verification.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    verification: VerificationReport
+    unproved: tuple[LockedGroup, ...]
+
+
+def cut_and_prove(
+    model: nn.Module,
+    graph: DependencyGraph,
+    scores: Mapping[str, torch.Tensor],
+    budget: Budget,
+    example_inputs: Any,
+    *,
+    profile: LatencyProfile | None = None,
+    stage: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+) -> ProvedCut:
+    """Selects by scores and budget, cuts, verifies, and where that fails keeps the groups that the failure names.
+
+    Code may hide from the record where a size comes from. Then a network that is cut there fails, and the error names
+    the groups at the failing line, or in its module; without them the choice is made anew.
+
+    Args:
+        model: the network; left as it is.
+        graph: its dependency graph.
+        scores: of every group.
+        budget: what may stay.
+        example_inputs: as for `build_graph`.
+        profile: for budgets of latency.
+        stage: entered with the name of each stage.
+
+    Raises:
+        BudgetError: it cannot be met, or not without the groups that must stay.
+        VerificationError: a check failed that no group can be blamed for.
+    """
+    unproved: dict[str, LockedGroup] = {}
+    while True:
+        with stage("selecting channels"):
+            plan = _selected(graph, scores, replace(budget, exclude=(*budget.exclude, *unproved)), profile, unproved)
+        with stage("surgery"):
+            pruned = apply(model, plan)
+        try:
+            with stage("verifying"):
+                verification = verify(model, pruned, plan, example_inputs, graph=graph)
+        except VerificationError as error:
+            blamed = _blamed(graph, error)
+            if not blamed.keys() - unproved.keys():
+                raise
+            unproved |= blamed
+        else:
+            return ProvedCut(model=pruned, plan=plan, verification=verification, unproved=tuple(unproved.values()))
+
+
+def _selected(
+    graph: DependencyGraph,
+    scores: Mapping[str, torch.Tensor],
+    budget: Budget,
+    profile: LatencyProfile | None,
+    unproved: Mapping[str, LockedGroup],
+) -> PruningPlan:
+    try:
+        return select(graph, scores, budget, profile=profile)
+    except BudgetError as error:
+        if not unproved:
+            raise
+        reasons = "; ".join(f"{name}: {group.locks[0].reason}" for name, group in unproved.items())
+        raise BudgetError(f"{error}\nGroups that stay since their removal could not be proved: {reasons}") from error
+
+
+def _blamed(graph: DependencyGraph, error: VerificationError) -> dict[str, LockedGroup]:
+    first_line = str(error).partition("\n")[0]
+    lock = Lock(reason=f"its removal could not be proved: {first_line}", op="verification", site=Site())
+    return {
+        group.name: LockedGroup(name=group.name, width=group.width, members=group.members, locks=(lock,))
+        for group in graph.groups
+        if group.name in error.groups
+    }

@@ -1,0 +1,1 @@
+"""Proves that a pruned network is exactly the one that was chosen."""

@@ -1,0 +1,115 @@
+"""What cannot be proved stays, with the reason, and the rest is pruned."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunegraph
+from prunegraph import Budget, BudgetError, VerificationError, build_graph, score
+from prunegraph.proving import cut_and_prove
+
+
+class Hidden(nn.Module):
+    """Cuts features into halves of a width, once in a way that hides where it comes from, and once not."""
+
+    def __init__(self, way: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.way, self.width = way, 8
+        self.into, self.wide, self.back = nn.Conv1d(1, 8, 3), nn.Conv1d(8, 16, 1), nn.Conv1d(8, 16, 1)
+        self.out = nn.Sequential(nn.Conv1d(8, 12, 1), nn.ReLU(), nn.Conv1d(12, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x)
+        both, width = self.wide(x), self.way(self.width)
+        back = self.back(torch.tanh(both[:, :width]) * torch.sigmoid(both[:, width:]))
+        out: Tensor = self.out(x + back[:, : self.width] + back[:, self.width :])
+        return out
+
+
+HIDDEN: dict[str, Callable[[int], Any]] = {
+    "text": lambda width: int(f"{width}"),
+    "length of a range": lambda width: len(range(width)),
+    "read from a tensor": lambda width: torch.IntTensor([width])[0],
+    "numpy's shape": lambda width: torch.zeros(width).numpy().shape[0],
+}
+
+
+@pytest.mark.parametrize("way", HIDDEN)
+def test_the_rest_is_pruned(way: str) -> None:
+    torch.manual_seed(0)
+    model, x = Hidden(HIDDEN[way]), torch.randn(2, 1, 20)
+    result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
+    assert (result.model.into.out_channels, result.model.out[0].out_channels) == (8, 6)
+    assert result.model(x).shape == model(x).shape
+    (unproved,) = [group for group in result.report.locked if group.locks[0].op == "verification"]
+    assert unproved.name == "into.weight[0]"
+    assert "its removal could not be proved: the pruned network does not run" in str(result.report)
+
+
+def test_a_budget_that_needs_them_cannot_be_met() -> None:
+    model, x = Hidden(HIDDEN["text"]), torch.randn(2, 1, 20)
+    with pytest.raises(BudgetError, match=r"stay since their removal could not be proved: into\.weight\[0\]"):
+        prunegraph.prune(model, x, budget=Budget(macs=0.4))
+
+
+def test_a_failure_that_no_group_explains_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise VerificationError("something else is wrong")
+
+    model, x = Hidden(lambda width: width), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    monkeypatch.setattr("prunegraph.proving.verify", fail)
+    with pytest.raises(VerificationError, match="something else is wrong"):
+        cut_and_prove(model, graph, score(graph), Budget(ratio=0.5), x)
+
+
+def test_what_was_pinned_is_not_kept_against_the_users_will() -> None:
+    model, x = Hidden(HIDDEN["text"]), torch.randn(2, 1, 20)
+    with pytest.raises(VerificationError, match="the pruned network does not run"):
+        prunegraph.prune(model, x, budget=Budget(ratio=0.5, pin={"into.weight[0]": 4}))
+
+
+class Cached(nn.Module):
+    """Rotations that the first run leaves in a buffer, and that a longer input computes anew; the width is fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Conv2d(1, 8, (1, 4), (1, 4)), nn.Conv2d(8, 1, 1)
+        self.mixed = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.rates = nn.Parameter(torch.rand(8))
+        self.register_buffer("turns", torch.zeros(64, 8), persistent=False)
+        self.length = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x)
+        if x.shape[2] > self.length:
+            self.length = x.shape[2]
+            self.turns[: self.length] = torch.arange(self.length)[:, None] * self.rates.detach()
+        turned = x * self.turns[: x.shape[2]].mT[None, :, :, None].cos()
+        out: Tensor = self.out(turned + self.mixed(turned))
+        return out
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_what_an_earlier_run_left_does_not_matter(has_run: bool, tmp_path) -> None:
+    torch.manual_seed(0)
+    model, x, longer = Cached().eval(), torch.randn(1, 1, 20, 4), torch.randn(1, 1, 40, 4)
+    if has_run:
+        model(x)
+    result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
+    assert result.model.mixed[0].out_channels == 4
+    assert result.model.into.out_channels == (8 if has_run else 4)
+    assert ("may be left over from an earlier run" in str(result.report)) == has_run
+    fresh = prunegraph.load(Cached().eval(), prunegraph.save(result, tmp_path / "saved"))
+    for inputs in (x, longer):
+        torch.testing.assert_close(fresh(inputs), result.model(inputs), rtol=0, atol=0)
+
+
+def test_a_longer_input_along_another_dimension_is_tried() -> None:
+    model, x = Cached().eval(), torch.randn(1, 1, 20, 4)
+    model.rates.requires_grad_(False)
+    found = prunegraph.prune(model, x, budget=Budget(ratio=0.5)).report.verification.checks
+    assert "on input that is longer along dimension -2" in found[-1].detail

@@ -141,7 +141,26 @@ def test_comparisons_are_noted() -> None:
     ]
 
 
-@pytest.mark.parametrize("convert", [int, float, lambda n: np.float32(n), lambda n: np.arange(n, 2 * n), math.gamma])
+@pytest.mark.parametrize(
+    "convert",
+    [
+        int,
+        float,
+        lambda n: np.float32(n),
+        lambda n: np.arange(n, 2 * n),
+        math.gamma,
+        lambda n: n & 6,
+        lambda n: 6 | n,
+        lambda n: n ^ 1,
+        lambda n: 1 << n,
+        lambda n: [0] * n,
+        lambda n: n * "x",
+        lambda n: pow(n, 2, 7),
+        lambda n: n.bit_length(),
+        lambda n: n.as_integer_ratio(),
+        lambda n: np.maximum(n, 3),
+    ],
+)
 def test_ordinary_numbers_made_of_a_size_are_noted(convert: Callable[[Any], Any]) -> None:
     number = tracked(4)
     found, expected = convert(number), convert(4)
@@ -160,9 +179,23 @@ def test_arguments_of_torch_are_no_conversions() -> None:
     assert number.journal.conversions == []
 
 
+@pytest.mark.parametrize("convert", [lambda n: math.gcd(n, 6), lambda n: math.isqrt(n), lambda n: math.lcm(3, n)])
+def test_functions_of_integers_make_ordinary_numbers(convert: Callable[[Any], Any]) -> None:
+    number = tracked(4)
+    with transparent_python():
+        assert convert(number) == convert(4)
+    assert number.expression in number.journal.conversions
+
+
 @pytest.mark.parametrize(
     "compute",
     [
+        lambda n: n >> 1,
+        lambda n: n << 2,
+        lambda n: +n,
+        lambda n: ~n,
+        lambda n: n.real + n.numerator + n.conjugate(),
+        lambda n: math.trunc(n / 2),
         lambda n: math.log2(n),
         lambda n: math.log10(n),
         lambda n: math.log(n, 3),

@@ -121,3 +121,28 @@ def test_quarters_shrink_together(channels: int, cut: Literal["split", "slices",
     owned = next(member.indices for member in group.members if member.tensor == "first.weight")
     assert sorted(owned.tolist()) == [[i + part * channels // 4 for part in range(4)] for i in range(channels // 4)]
     prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+
+
+class WrittenEitherWay(nn.Module):
+    """Queries leave the number of heads open, keys and values the time: the likeliest ways do not fit each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.head_dim = 4, 8
+        self.queries, self.keys, self.values, self.out = (nn.Linear(32, 32, bias=False) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, time, _ = x.shape
+        q = self.queries(x).view(batch, time, -1, self.head_dim).transpose(1, 2)
+        k = self.keys(x).view(batch, -1, self.heads, self.head_dim).transpose(1, 2)
+        v = self.values(x).view(batch, -1, self.heads, self.head_dim).transpose(1, 2)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, time, -1))
+
+
+def test_choices_are_turned_line_by_line_where_turning_all_swaps_them() -> None:
+    model, x = WrittenEitherWay().double().eval(), torch.randn(2, 7, 32, dtype=torch.float64)
+    graph = build_graph(model, x)
+    assert graph.coverage == 1
+    result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
+    assert {layer.weight.shape for layer in (result.model.queries, result.model.keys)} == {(16, 32)}
+    assert result.model.out.weight.shape == (32, 16)

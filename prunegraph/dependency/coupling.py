@@ -12,7 +12,7 @@ from prunegraph.dependency.torch_modules import add_module_sizes
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
 
-_WORTH_A_TRY = 0.01
+_WORTH_A_TRY = 0.002
 """The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
 
 
@@ -57,11 +57,11 @@ def couple(trace: Trace, book: RuleBook) -> Coupling:
 
 
 def _turned_by_lines(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
-    """Turns the choices of one line of code after the other, as far as that frees something."""
+    """Turns the choices of one kind in one line of code after the other, as far as that frees something."""
     sites = {node.name: trace.site(node) for node in trace.graph.nodes}
-    lines: dict[tuple[str, int], dict[Place, int]] = {}
-    for place, way in _other_ways(best).items():
-        lines.setdefault((sites[place[0]].file, sites[place[0]].line), {})[place] = way
+    lines: dict[tuple[str, int, str], dict[Place, int]] = {}
+    for (node, question), way in _other_ways(best).items():
+        lines.setdefault((sites[node].file, sites[node].line, question), {})[node, question] = way
     for ways in lines.values() if len(lines) > 1 else ():
         attempt = _couple(trace, book, {**best.turned, **ways})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)

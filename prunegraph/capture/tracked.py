@@ -62,7 +62,7 @@ def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journ
     return number
 
 
-def _converted(value: Any) -> Any:
+def ordinary(value: Any) -> Any:
     """An ordinary number of a tracked one, which is noted; any other value as it is."""
     if isinstance(value, _Tracked):
         value.journal.note_conversion(value.expression)
@@ -144,7 +144,7 @@ class _Tracked:
     def __mul__(self, other: Any) -> Any:
         found = self._apply("mul", self, other)
         if found is NotImplemented and isinstance(other, Sequence):
-            _converted(self)  # into the length of a list
+            ordinary(self)  # into the length of a list
         return found
 
     def __rmul__(self, other: Any) -> Any:
@@ -169,7 +169,7 @@ class _Tracked:
         return self._apply("mod", other, self)
 
     def __pow__(self, other: Any, modulus: Any = None) -> Any:
-        return self._apply("pow", self, other) if modulus is None else pow(*map(_converted, (self, other, modulus)))
+        return self._apply("pow", self, other) if modulus is None else pow(*map(ordinary, (self, other, modulus)))
 
     def __rpow__(self, other: Any) -> Any:
         return self._apply("pow", other, self)
@@ -201,7 +201,7 @@ class _Tracked:
         found = NotImplemented if name is None else self._apply(name, *inputs)
         if found is not NotImplemented:
             return found
-        return getattr(ufunc, method)(*(_converted(item) for item in inputs), **options)
+        return getattr(ufunc, method)(*(ordinary(item) for item in inputs), **options)
 
     def __round__(self, digits: int | None = None) -> Any:
         return self._apply("round", self) if digits is None else round(_plain(self), digits)
@@ -211,10 +211,10 @@ class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be frac
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
 
     def __lshift__(self, other: Any) -> Any:
-        return self * 2 ** _converted(other) if isinstance(other, int) else NotImplemented
+        return self * 2 ** ordinary(other) if isinstance(other, int) else NotImplemented
 
     def __rshift__(self, other: Any) -> Any:
-        return self // 2 ** _converted(other) if isinstance(other, int) else NotImplemented
+        return self // 2 ** ordinary(other) if isinstance(other, int) else NotImplemented
 
     def __invert__(self) -> Any:
         return -self - 1
@@ -236,7 +236,7 @@ class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be frac
 
 def _of_ordinary_numbers(name: str) -> Callable[..., Any]:
     def method(self: TrackedInt, *others: Any, **options: Any) -> Any:
-        return getattr(int, name)(_converted(self), *map(_converted, others), **options)
+        return getattr(int, name)(ordinary(self), *map(ordinary, others), **options)
 
     method.__name__ = name
     return method

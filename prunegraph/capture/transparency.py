@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from prunegraph.capture.tracked import TrackedFloat, TrackedInt
+from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
 
 _MATH = {"sqrt": "sqrt", "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "pow": "pow"}
 """Functions of ``math`` and the operations that they are."""
@@ -46,7 +46,7 @@ def _transparent(name: str, original: Callable[..., float]) -> Callable[..., flo
 
 
 def _of_ordinary_numbers(original: Callable[..., int]) -> Callable[..., int]:
-    return lambda *values: original(*(int(value) for value in values))
+    return lambda *values: original(*map(ordinary, values))
 
 
 def _memoised_functions() -> Iterator[tuple[Any, str, Any]]:

@@ -39,8 +39,11 @@ class Linear(Rule):
 class MatrixProduct(Rule):
     """``y[..., n, m] = sum_k a[..., n, k] b[..., k, m]`` with broadcast batch dimensions, vectors as in torch.matmul.
 
-    An optional third operand is added: ``addmm``, ``baddbmm``.
+    An optional third operand is added: ``addmm``, ``baddbmm``. Their factors ``alpha`` and ``beta``, where they were
+    computed from sizes, become what they will be in the pruned network.
     """
+
+    numbers_follow = True
 
     def __init__(self, left: str, right: str, added: str | None = None) -> None:
         self.left, self.right, self.added = left, right, added
@@ -69,8 +72,18 @@ class MatrixProduct(Rule):
         return out
 
     def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+        replaced: dict[str, Any] = {self.left: self._kept(call, mask)}
+        for factor, operand in (("alpha", self.left), ("beta", self.added)):
+            number = mask.number(call.origin(factor)) if factor in call.places else 1
+            if operand is not None and isinstance(number, fx.Node):
+                value = replaced.get(operand) or mask.value(call[operand])
+                replaced |= {operand: mask.emit(torch.mul, value, number), factor: 1}
+        return mask.rerun(**replaced)
+
+    def _kept(self, call: Call, mask: Masker) -> fx.Node:
+        """The left operand without the columns that are absent."""
         a = call[self.left]
-        return mask.rerun(**{self.left: mask.times_keep(mask.value(a), -1, call.labels(a)[-1])})
+        return mask.times_keep(mask.value(a), -1, call.labels(a)[-1])
 
     def macs(self, call: Call) -> Sequence[Product]:
         a, b = call.sizes(self.left), call.sizes(self.right)
@@ -87,11 +100,10 @@ class SummedProduct(MatrixProduct):
         call.match(a[2], b[1], _INPUT)
         return self._plus(call, (a[1], b[2]))
 
-    def masked(self, call: Call, mask: Masker) -> fx.Node | None:
+    def _kept(self, call: Call, mask: Masker) -> fx.Node:
         a = call[self.left]
         batch, _, columns = call.labels(a)
-        kept = mask.times_keep(mask.times_keep(mask.value(a), 0, batch), -1, columns)
-        return mask.rerun(**{self.left: kept})
+        return mask.times_keep(mask.times_keep(mask.value(a), 0, batch), -1, columns)
 
 
 class Outer(Rule):

@@ -63,6 +63,13 @@ def _sized_numbers(call: Call) -> list[str]:
     return [n for n in numbers if any(isinstance(leaf, Attribute | ShapeOf) for leaf in leaves(call.origin(n)))]
 
 
+class BroadcastTensors(Rule):
+    """Every operand as large as all of them together."""
+
+    def labels(self, call: Call) -> tuple[Labels, ...]:
+        return (broadcast(call, call.tensors()),) * len(call.output_shapes)
+
+
 class Unary(Pointwise):
     """``y[i] = f(a[i])``; further operands, as in ``type_as(other)``, only lend a type or a number."""
 
@@ -135,6 +142,7 @@ RULES: dict[Any, Rule] = {
     **_named(_UNARY, Unary()),
     **_named(_BINARY, Pointwise()),
     **_named(f"{_NOISE} {_FILLS}", Noise()),
+    aten.broadcast_tensors: BroadcastTensors(),
     aten.prelu: PRelu(),
     aten._prelu_kernel: PRelu(),
     aten.copy_: Copy(),

@@ -78,6 +78,22 @@ class Named(nn.Module):
         return torch.einsum("bhts,bhsd,hdc->btc", weights, v, self.out)
 
 
+class Scaled(nn.Module):
+    """Products with factors computed from a width, and a gate that is broadcast by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.gate = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key = self.query(x), self.key(x)
+        bias, width = torch.ones_like(x[:, :, :1]), query.shape[-1]
+        weights = torch.baddbmm(bias, query, key.mT, alpha=width**-0.5, beta=1 / width).softmax(-1)
+        values, gate = torch.broadcast_tensors(weights @ key, self.gate(x).mean(1, keepdim=True))
+        return self.out(values * gate.sigmoid())
+
+
 class Spectral(nn.Module):
     """A mask from a spectrogram, and a filter in the frequency domain of each channel."""
 
@@ -185,6 +201,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "rnn-cell": (lambda: Stepwise(nn.RNNCell), [8]),
     "heads": (lambda: Heads(False), [4]),
     "heads-scaled": (lambda: Heads(True), [4]),
+    "scaled": (Scaled, [8]),
     "einsum": (Named, [3, 4, 4]),
     "spectral": (Spectral, [8]),
     "positions": (Positions, [8]),

@@ -16,8 +16,22 @@ _SAVING_THEIR_RESULTS = frozenset(
 """Ops whose derivative torch computes from the result."""
 
 _SOMETIMES_THEIR_INPUT = frozenset(
-    "dropout alpha_dropout feature_dropout feature_alpha_dropout type_as sum_to_size atleast_1d atleast_2d atleast_3d "
-    "broadcast_tensors meshgrid cartesian_prod conj_physical einsum".split()
+    [
+        "dropout",
+        "alpha_dropout",
+        "feature_dropout",
+        "feature_alpha_dropout",
+        "type_as",
+        "sum_to_size",
+        "atleast_1d",
+        "atleast_2d",
+        "atleast_3d",
+        "broadcast_tensors",
+        "meshgrid",
+        "cartesian_prod",
+        "conj_physical",
+        "einsum",
+    ]
 )
 """Ops that may hand on their input itself, or a view of it, which their schema does not say."""
 

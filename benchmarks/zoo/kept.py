@@ -14,7 +14,8 @@ KeptIndices = Mapping[str, Mapping[int, Tensor]]
 def tell_apart(model: nn.Module) -> None:
     """Moves entries of vectors that are equal to the next numbers, so that values say which entries are left.
 
-    In larger tensors a few equal entries do not matter: the others of their row decide.
+    In larger tensors a few equal entries do not matter: the others of their row decide. Steps are normal numbers, since
+    a processor may take smaller ones for zero.
     """
     for vector in (
         parameter for parameter in model.parameters() if parameter.numel() == max(parameter.shape, default=1)
@@ -22,7 +23,9 @@ def tell_apart(model: nn.Module) -> None:
         order = vector.detach().flatten().argsort()
         values = vector.detach().flatten()[order]
         while (tied := values[1:] <= values[:-1]).any():
-            values[1:][tied] = torch.nextafter(values[:-1][tied], torch.tensor(torch.inf))
+            before = values[:-1][tied]
+            next_number = torch.nextafter(before, torch.tensor(torch.inf))
+            values[1:][tied] = torch.maximum(next_number, before + torch.finfo(values.dtype).tiny)
         with torch.no_grad():
             vector.copy_(torch.empty_like(values).index_copy(0, order, values).view(vector.shape))
 

@@ -102,6 +102,16 @@ def test_a_stack_is_pruned_rightly(prepare: object) -> None:
     assert judge(dense, pruned, (SIGNAL,)).status == "right"
 
 
+def test_equal_entries_are_told_apart_where_tiny_numbers_are_zero() -> None:
+    norm = nn.GroupNorm(1, 16)
+    torch.set_flush_denormal(True)
+    try:
+        tell_apart(norm)
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(len(parameter.unique()) == 16 for parameter in norm.parameters())
+
+
 class Rotated(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flip(-1))

@@ -1,5 +1,9 @@
-"""How many random networks are tried: ``test`` is the default, ``make fuzz`` takes the profile of that name."""
+"""What holds for every test: how many random networks are tried, and what none hands on to the next.
 
+``test`` is the default profile, ``make fuzz`` takes the one of that name.
+"""
+
+import torch
 from hypothesis import HealthCheck, settings
 
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
@@ -9,3 +13,8 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=SLOW)
 settings.load_profile("test")
+
+
+def pytest_runtest_teardown() -> None:
+    """Trainings let the processor take the tiniest numbers for zero, in the whole process."""
+    torch.set_flush_denormal(False)

@@ -11,11 +11,9 @@ from torch import nn
 from prunegraph.errors import BudgetError, VerificationError
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.budget import Budget
-from prunegraph.ir.channels import Lock, LockedGroup
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.outcome import VerificationReport
 from prunegraph.ir.plan import PruningPlan
-from prunegraph.ir.trace import Site
 from prunegraph.selection.selector import select
 from prunegraph.surgery.slicing import apply
 from prunegraph.verification.verifying import verify
@@ -29,13 +27,13 @@ class ProvedCut:
         model: the pruned network.
         plan: what was removed.
         verification: the checks that were made.
-        unproved: groups that had to stay, since networks without some of their channels failed verification.
+        unproved: groups that had to stay -> the check that networks without some of their channels failed.
     """
 
     model: nn.Module
     plan: PruningPlan
     verification: VerificationReport
-    unproved: tuple[LockedGroup, ...]
+    unproved: Mapping[str, str]
 
 
 def cut_and_prove(
@@ -66,7 +64,7 @@ def cut_and_prove(
         BudgetError: it cannot be met, or not without the groups that must stay.
         VerificationError: a check failed that no group can be blamed for.
     """
-    unproved: dict[str, LockedGroup] = {}
+    unproved: dict[str, str] = {}
     while True:
         with stage("selecting channels"):
             plan = _selected(graph, scores, replace(budget, exclude=(*budget.exclude, *unproved)), profile, unproved)
@@ -76,12 +74,13 @@ def cut_and_prove(
             with stage("verifying"):
                 verification = verify(model, pruned, plan, example_inputs, graph=graph)
         except VerificationError as error:
-            blamed = _blamed(graph, error)
-            if not blamed.keys() - unproved.keys():
+            blamed = set(error.groups) - unproved.keys()
+            if not blamed:
                 raise
-            unproved |= blamed
+            failure = str(error).partition("\n")[0]
+            unproved |= {group.name: failure for group in graph.groups if group.name in blamed}
         else:
-            return ProvedCut(model=pruned, plan=plan, verification=verification, unproved=tuple(unproved.values()))
+            return ProvedCut(model=pruned, plan=plan, verification=verification, unproved=unproved)
 
 
 def _selected(
@@ -89,22 +88,12 @@ def _selected(
     scores: Mapping[str, torch.Tensor],
     budget: Budget,
     profile: LatencyProfile | None,
-    unproved: Mapping[str, LockedGroup],
+    unproved: Mapping[str, str],
 ) -> PruningPlan:
     try:
         return select(graph, scores, budget, profile=profile)
     except BudgetError as error:
         if not unproved:
             raise
-        reasons = "; ".join(f"{name}: {group.locks[0].reason}" for name, group in unproved.items())
-        raise BudgetError(f"{error}\nGroups that stay since their removal could not be proved: {reasons}") from error
-
-
-def _blamed(graph: DependencyGraph, error: VerificationError) -> dict[str, LockedGroup]:
-    first_line = str(error).partition("\n")[0]
-    lock = Lock(reason=f"its removal could not be proved: {first_line}", op="verification", site=Site())
-    return {
-        group.name: LockedGroup(name=group.name, width=group.width, members=group.members, locks=(lock,))
-        for group in graph.groups
-        if group.name in error.groups
-    }
+        reasons = "; ".join(f"{name}: {failure}" for name, failure in unproved.items())
+        raise BudgetError(f"{error}. Groups that stay since their removal could not be proved: {reasons}") from error

@@ -63,6 +63,7 @@ def pruning(network: str, result: PruningResult, saved_to: str | None) -> dict[s
         "widths": {name: {"dense": dense, "pruned": pruned} for name, (dense, pruned) in report.widths.items()},
         "coverage": report.coverage,
         "locked": [_locked(group) for group in report.locked],
+        "unproved": report.unproved,
         "without_rule": dict(report.without_rule),
         "verification": verification(report.verification),
         "saved_to": saved_to,

@@ -60,6 +60,7 @@ def show_pruning(console: Console, report: Report, top: int) -> None:
             table.add_row(Text(f"  MACs of {name}", "dim"), _si(stage.macs), _si(after), _share(after, stage.macs))
     _finish(console, table)
     _show_widths(console, report.widths, top)
+    _show_unproved(console, report.unproved)
     _show_without_rule(console, report.without_rule)
     show_checks(console, report.verification)
 
@@ -158,6 +159,15 @@ def _show_locked(console: Console, locked: Sequence[LockedGroup], top: int) -> N
             first = (group.name, str(group.width)) if number == 0 else ("", "")
             table.add_row(*first, f"{lock.reason} ({lock.op})", _place(lock.site))
     _finish(console, table, len(locked) - len(locked[: top or None]))
+
+
+def _show_unproved(console: Console, unproved: Mapping[str, str]) -> None:
+    if unproved:
+        table = _table("Whole: their removal could not be proved", "group", "what failed")
+        table.columns[1].justify = "left"
+        for name, failure in unproved.items():
+            table.add_row(Text(name, "yellow"), failure)
+        _finish(console, table)
 
 
 def _show_without_rule(console: Console, without_rule: Mapping[str, int]) -> None:

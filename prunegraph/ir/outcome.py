@@ -45,6 +45,7 @@ class Report:
         widths: group name -> (channels before, channels after).
         coverage: share of the parameters that lie in prunable groups.
         locked: what could not be pruned, and why.
+        unproved: groups that stayed since their removal could not be proved -> the check that failed.
         without_rule: ops that prunegraph has no rule for -> number of calls.
         unused: parameters and buffers that the forward pass never reads.
         verification: the checks made on the result.
@@ -57,6 +58,7 @@ class Report:
     widths: dict[str, tuple[int, int]]
     coverage: float
     locked: tuple[LockedGroup, ...]
+    unproved: dict[str, str]
     without_rule: dict[str, int]
     unused: frozenset[str]
     verification: VerificationReport
@@ -73,6 +75,7 @@ class Report:
             *(f"latency by the profile: {1000 * t:.3g} -> {1000 * u:.3g} ms ({u / t:.1%})" for t, u in self._latencies),
             f"{self.coverage:.1%} of the parameters lie in prunable groups",
             *(f"locked: {group.name}, {group.width} channels: {group.locks[0]}" for group in self.locked),
+            *(f"stays: {name}; its removal could not be proved: {failure}" for name, failure in self.unproved.items()),
             *(f"no rule for {op}, called {calls} times" for op, calls in self.without_rule.items()),
             *(f"checked: {check.name}: {check.detail}" for check in self.verification.checks),
         ]

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.verification.test_proving import HIDDEN, Hidden
+
 
 class Separator(nn.Module):
     """Encoder, masker and decoder over ``(batch, 1, time)``; it talks while it runs."""
@@ -53,6 +55,11 @@ class TwoInputs(nn.Module):
 def separator(sources: int = 2, width: int = 16) -> nn.Module:
     """A network alone."""
     return Separator(sources, width)
+
+
+def hidden() -> nn.Module:
+    """One of its widths goes through text."""
+    return Hidden(HIDDEN["text"])
 
 
 def with_example() -> tuple[nn.Module, Any]:

@@ -149,3 +149,13 @@ def test_masks_need_data(run) -> None:
     result = run("prune", *SEPARATOR, "--macs", 0.5, "--criterion", "sepprune")
     assert result.exit_code == 1
     assert "it needs data" in result.stderr
+
+
+def test_what_could_not_be_proved_is_shown(run) -> None:
+    command = ("prune", "tests.cli.networks:hidden", "--input-shape", "1,1,40", "--ratio", 0.5)
+    table = " ".join(run(*command).stdout.split())
+    assert "their removal could not be proved group what failed" in table
+    assert "into.weight[0] the pruned network does not run" in table
+    document = json.loads(run(*command, "--json").stdout)
+    assert list(document["unproved"]) == ["into.weight[0]"]
+    assert document["widths"]["into.weight[0]"] == {"dense": 8, "pruned": 8}

@@ -44,9 +44,10 @@ def test_the_rest_is_pruned(way: str) -> None:
     result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
     assert (result.model.into.out_channels, result.model.out[0].out_channels) == (8, 6)
     assert result.model(x).shape == model(x).shape
-    (unproved,) = [group for group in result.report.locked if group.locks[0].op == "verification"]
-    assert unproved.name == "into.weight[0]"
-    assert "its removal could not be proved: the pruned network does not run" in str(result.report)
+    ((group, failure),) = result.report.unproved.items()
+    assert group == "into.weight[0]"
+    assert "the pruned network does not run" in failure
+    assert "stays: into.weight[0]; its removal could not be proved: the pruned network" in str(result.report)
 
 
 def test_a_budget_that_needs_them_cannot_be_met() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -172,7 +173,9 @@ def _sampler(part: Corpus, settings: MixtureSettings, use: str) -> MixtureSample
 
 
 def _launched(accelerator: str, devices: int, nodes: int, precision: Any) -> "Fabric":
-    from lightning_fabric import Fabric  # takes seconds to import
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages that it imports, about their own imports
+        from lightning_fabric import Fabric  # takes seconds to import
 
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision)

@@ -202,7 +202,9 @@ class Convolution(Rule):
 
 
 def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> Atoms | None:
-    """One input per group: output channels of group g come and go with input channel g."""
+    """One input per group: output channels of group g come and go with input channel g, or if that stays, alike."""
+    if x is None and out is not None and len(out) > groups:
+        return _repeated(call, out, groups)
     if out is None or x is None:
         call.lock(x if out is None else out, _INPUT)
         return out

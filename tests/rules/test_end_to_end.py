@@ -202,6 +202,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "heads": (lambda: Heads(False), [4]),
     "heads-scaled": (lambda: Heads(True), [4]),
     "scaled": (Scaled, [8]),
+    "grouped-inputs": (lambda: nn.Sequential(nn.Conv1d(8, 24, 3, groups=8), nn.ReLU(), nn.Conv1d(24, 2, 1)), [3]),
     "einsum": (Named, [3, 4, 4]),
     "spectral": (Spectral, [8]),
     "positions": (Positions, [8]),

@@ -4,7 +4,7 @@
 read from the shape of a parameter, so that slicing the parameters is all that surgery has to do.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +86,8 @@ class WidthFreeAttention(nn.MultiheadAttention):
     It is made by `from_module`. The fused kernels of torch, which cannot take such widths, decline it.
     """
 
+    gives_weights: ClassVar[bool] = True
+
     def __init__(self, *_: Any) -> None:
         raise SurgeryError("a WidthFreeAttention is made from an attention module: WidthFreeAttention.from_module(...)")
 
@@ -156,6 +158,7 @@ class WidthFreeAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """See `attention_forward`; a nested tensor is attended to in its padded form."""
+        need_weights = need_weights and self.gives_weights
         if query.is_nested or key.is_nested or value.is_nested:
             if query is not key or key is not value or attn_mask is not None or key_padding_mask is not None:
                 raise InputError("nested tensors serve self-attention without masks only; pad them and give a mask")
@@ -179,24 +182,12 @@ class WeightlessAttention(WidthFreeAttention):
     Without them torch's fused kernels serve, which never hold a matrix of queries by keys.
     """
 
+    gives_weights = False
+
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether the module could be of this class: attention without code of its own."""
         return type(module) in (nn.MultiheadAttention, WidthFreeAttention)
-
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `attention_forward`; None in place of the weights."""
-        return super().forward(query, key, value, key_padding_mask, False, attn_mask, average_attn_weights, is_causal)
 
 
 _WIDTHS = frozenset({"embed_dim", "kdim", "vdim", "head_dim"})

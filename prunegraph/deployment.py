@@ -237,6 +237,7 @@ def _rounding(value: torch.Tensor) -> float:
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
+    """Weights go on requiring gradients: by those torch multiplies in one piece, by others piece by piece."""
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.data = tensor.data.contiguous()
-    return network.requires_grad_(False)
+    return network

@@ -21,7 +21,7 @@ from prunegraph.ir.sizes import (
     leaves,
     recorded_value,
 )
-from prunegraph.masked.overwritten import copy_what_is_overwritten
+from prunegraph.masked.overwritten import copy_what_is_overwritten, written
 from prunegraph.rules.base import Atoms, Call
 
 _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -73,7 +73,7 @@ class _Builder:
             new = self._masked(node) or self.graph.node_copy(node, self.counterpart.__getitem__)
             new.meta = {"origin": node.name}
             self.counterpart[node] = new
-            if _writes(node):
+            if written(node):
                 self.products.clear()
         copy_what_is_overwritten(self.graph)
         return fx.GraphModule(self.root, self.graph)
@@ -200,10 +200,6 @@ def scale_along(value: torch.Tensor, dim: int, keep: torch.Tensor) -> torch.Tens
     shape[dim] = -1
     dtype = value.dtype.to_real() if value.is_complex() else value.dtype
     return value * keep.to(dtype).view(shape)
-
-
-def _writes(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _attribute_counts(graph: DependencyGraph) -> dict[Attribute, tuple[Atoms, int]]:

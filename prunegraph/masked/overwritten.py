@@ -40,10 +40,10 @@ def copy_what_is_overwritten(graph: fx.Graph) -> None:
     """Changes the graph in place; its values stay the same."""
     order = {node: number for number, node in enumerate(graph.nodes)}
     memory = _memory(graph)
-    last_write = {memory[target]: order[node] for node in graph.nodes for target in _written(node)}
+    last_write = {memory[target]: order[node] for node in graph.nodes for target in written(node)}
     copies: dict[fx.Node, fx.Node] = {}
     for node in list(graph.nodes) if last_write else ():
-        if _written(node):
+        if written(node):
             copies.clear()
         if _makes_new(node):
             for value in node.all_input_nodes:
@@ -80,7 +80,7 @@ def _makes_new(node: fx.Node) -> bool:
     return not has_aliases and _name(node) not in _SOMETIMES_THEIR_INPUT
 
 
-def _written(node: fx.Node) -> list[fx.Node]:
+def written(node: fx.Node) -> list[fx.Node]:
     """The nodes whose values the op overwrites."""
     schema = _schema(node)
     if schema is None:

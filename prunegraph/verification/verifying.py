@@ -127,11 +127,9 @@ class _Verification:
             return capture(self.pruned, self.arguments)
         except CaptureError as error:
             groups = self._pruned_around(error.module, error.line)
-            advice = (
-                "The original runs: this line needs a size whose origin could not be followed. Read it from an "
-                f"attribute of the module or from a shape, or keep the channels with Budget(exclude={groups or ...})"
-            )
-            raise VerificationError(f"the pruned network does not run: {error.failure}\n{advice}", groups) from error
+            raise VerificationError(
+                f"the pruned network does not run: {error.failure}\n{_advice(groups)}", groups
+            ) from error
         except PrunegraphError as error:
             raise VerificationError(f"the pruned network does not run: {error}") from error
 
@@ -291,6 +289,14 @@ def _describe(graph: DependencyGraph, node: fx.Node) -> str:
             f"through numpy, read by {_describe(graph, _reader_in_code(graph, node))}"
         )
     return f"{node.name} ({node.target}) in {site}\n    {site.code}"
+
+
+def _advice(groups: tuple[str, ...]) -> str:
+    which = str(groups) if groups else "(...)"
+    return (
+        "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute of the "
+        f"module or from a shape, or keep the channels with Budget(exclude={which})"
+    )
 
 
 def _innermost_module(network: nn.Module, error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What cannot be proved stays, with the reason, and the rest is pruned."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_a_failure_that_no_group_explains_is_raised(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("prunegraph.proving.verify", fail)
     with pytest.raises(VerificationError, match="something else is wrong"):
         cut_and_prove(model, graph, score(graph), Budget(ratio=0.5), x)
+
+
+@pytest.mark.parametrize(("pruned", "named"), [({"into.weight[0]"}, "('into.weight[0]',)"), (set(), "(...)")])
+def test_the_advice_names_the_groups_or_leaves_their_place_open(
+    pruned: set[str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = Hidden(HIDDEN["text"]), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    plan = graph.plan({"into.weight[0]": range(4)})
+    monkeypatch.setattr(type(graph), "groups_at", lambda *_: tuple(pruned))
+    monkeypatch.setattr(type(graph), "groups_in", lambda *_: tuple(pruned))
+    with pytest.raises(VerificationError, match=re.escape(f"Budget(exclude={named})")):
+        prunegraph.verify(model, prunegraph.apply(model, plan), plan, x, graph=graph)
 
 
 def test_what_was_pinned_is_not_kept_against_the_users_will() -> None:

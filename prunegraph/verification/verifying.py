@@ -294,8 +294,8 @@ def _describe(graph: DependencyGraph, node: fx.Node) -> str:
 def _advice(groups: tuple[str, ...]) -> str:
     which = str(groups) if groups else "(...)"
     return (
-        "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute of the "
-        f"module or from a shape, or keep the channels with Budget(exclude={which})"
+        "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute of "
+        f"the module or from a shape, or keep the channels with Budget(exclude={which})"
     )
 
 

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import tracked, transparency
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
+from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
 from prunegraph.ir.trace import Comparison, Place, Site
@@ -54,6 +55,7 @@ class CallRecorder(TorchFunctionMode):
         self.comparisons: dict[Comparison, Site] = {}
         self.converted: dict[Expression, Site] = {}
         self.module_stack: list[str] = []
+        self.numbers = NumbersInTensors()
         self.failure: tuple[BaseException, str] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -65,9 +67,16 @@ class CallRecorder(TorchFunctionMode):
             func = torch.Tensor.detach
         if func in MADE_OF_NUMBERS and any(expression_of(number) for number in _numbers([args, kwargs])):
             with self:
-                return MADE_OF_NUMBERS[func](*args, **(kwargs or {}))
+                made = MADE_OF_NUMBERS[func](*args, **(kwargs or {}))
+            self.numbers.note_made(func, args, made)
+            return made
+        found = self.numbers.read(func, args)
+        if found is not None:
+            return found
+        args = self.numbers.in_slices(func, [typed(arg) for arg in args])
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
+        self.numbers.note_item(func, args, result)
         if func == _SHAPE or func is torch.Tensor.size:
             return self._tracked_shape(args, kwargs or {}, result, tracer)
         if func in _NUMEL:

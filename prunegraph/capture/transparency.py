@@ -1,7 +1,7 @@
 """Makes Python transparent for tracked numbers while a network is being recorded, and restores it afterwards.
 
-Two things hide where a size came from: ``math`` functions return plain floats, and memoised functions (as einops uses
-them) return sizes that were computed for another tensor.
+Three things hide where a size came from: ``math`` functions return plain floats, memoised functions (as einops uses
+them) return sizes that were computed for another tensor, and nobody is told of calls like ``torch.IntTensor([size])``.
 """
 
 import functools
@@ -12,6 +12,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
+from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
 
 _MATH = {"sqrt": "sqrt", "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "pow": "pow"}
@@ -31,6 +34,8 @@ def transparent_python() -> Iterator[None]:
             stack.enter_context(patch.object(math, name, _transparent(operation, getattr(math, name))))
         for name in _MATH_OF_INTEGERS:
             stack.enter_context(patch.object(math, name, _of_ordinary_numbers(getattr(math, name))))
+        for name, constructor in CONSTRUCTORS.items():
+            stack.enter_context(patch.object(torch, name, constructor))
         for module, name, function in list(_memoised_functions()):
             stack.enter_context(patch.object(module, name, function.__wrapped__))
         yield

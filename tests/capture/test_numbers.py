@@ -102,3 +102,69 @@ def test_halves_shrink_together() -> None:
     owned = next(member.indices for member in first.members if member.tensor == "first.weight")
     assert owned.tolist() == [[i, i + 6] for i in range(6)]
     prunegraph.prune(model, EXAMPLE, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+
+
+class Gated(nn.Module):
+    """A WaveNet's gate, whose width travels through a tensor."""
+
+    def __init__(self, gate: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate, self.width = gate, 12
+        self.first, self.last = nn.Conv1d(1, 24, 3), nn.Conv1d(12, 1, 3)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.gate(self.width, self.first(x)))
+
+
+def _gate(x: Tensor, width: Any) -> Tensor:
+    return x[:, :width].tanh() * x[:, width:].sigmoid()
+
+
+WIDTH_THROUGH_A_TENSOR = {
+    "IntTensor": lambda width, x: _gate(x, torch.IntTensor([width])[0]),
+    "LongTensor, item": lambda width, x: _gate(x, torch.LongTensor([width]).item()),
+    "list": lambda width, x: _gate(x, torch.tensor([[width, 3]]).tolist()[0][0]),
+    "last of some": lambda width, x: _gate(x, torch.as_tensor([3, 4, width])[1:][-1]),
+    "new_tensor": lambda width, x: _gate(x, x.new_tensor([width], dtype=torch.int64)[0]),
+}
+
+
+@pytest.mark.parametrize("gate", WIDTH_THROUGH_A_TENSOR.values(), ids=WIDTH_THROUGH_A_TENSOR.keys())
+def test_a_size_comes_out_of_a_tensor_as_it_went_in(gate: Callable[[Any, Tensor], Tensor]) -> None:
+    result = prunegraph.prune(Gated(gate), EXAMPLE.float(), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.width == 6
+    assert result.model.first.weight.shape[0] == 12
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda width, x: _gate(x, torch.tensor([width - 1]).add_(1)[0]),
+        lambda width, x: _gate(x, int(torch.tensor([width]))),
+    ],
+)
+def test_a_size_that_is_lost_in_a_tensor_stays(gate: Callable[[Any, Tensor], Tensor]) -> None:
+    with pytest.raises(prunegraph.errors.BudgetError, match=r"size 12|cannot be met|could not be proved"):
+        prunegraph.prune(Gated(gate), EXAMPLE.float(), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+
+
+class Typed(nn.Module):
+    """Uses torch's typed constructors as types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 12, 3), nn.Conv1d(12, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(x, torch.FloatTensor)
+        assert not isinstance(x, torch.LongTensor)
+        scale = torch.FloatTensor(1).fill_(2).type(torch.FloatTensor)
+        return self.last(self.first(x).type(torch.FloatTensor) * scale)
+
+
+def test_typed_constructors_stay_types() -> None:
+    constructor = torch.IntTensor
+    assert [group.width for group in prunegraph.build_graph(Typed(), EXAMPLE.float()).groups] == [12]
+    assert torch.IntTensor is constructor

@@ -9,6 +9,7 @@ from prunegraph.dependency.label_space import Place
 from prunegraph.dependency.propagation import Propagation, propagate
 from prunegraph.dependency.size_uses import settle
 from prunegraph.dependency.torch_modules import add_module_sizes
+from prunegraph.dependency.unread import lock_unread
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
 
@@ -72,6 +73,7 @@ def _couple(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Coupli
     found = propagate(trace, book, turned)
     add_module_sizes(found.space)
     settle(found.space, found.labels)
+    lock_unread(found.space)
     return Coupling(found=found, grouping=group_channels(found.space), turned=turned)
 
 

@@ -44,6 +44,8 @@ class LockedAtoms:
     is_channel: bool
 
 
+_LEFT_OUT = "left out for these inputs; for others it may be read"
+
 Place: TypeAlias = tuple[str, str]
 """A node, and what is to be chosen there."""
 
@@ -77,6 +79,7 @@ class LabelSpace:
         self.count = 0
         self.tensor_labels: dict[str, Labels] = {}
         self.locked: list[LockedAtoms] = []
+        self.left_out: list[LockedAtoms] = []
         self.uses: list[SizeUse] = []
         self.pieces: list[Atoms] = []
         self.choices: list[Choice] = []
@@ -102,6 +105,11 @@ class LabelSpace:
     def separate(self, atoms: Atoms) -> None:
         """These indices form a value of their own."""
         self.pieces.append(atoms)
+
+    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
+        """This run does not read these atoms here."""
+        lock = Lock(reason=_LEFT_OUT, op=op_name(node), site=self.trace.site(node))
+        self.left_out.append(LockedAtoms(atoms=atoms, lock=lock, is_channel=True))
 
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms stay."""

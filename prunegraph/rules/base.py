@@ -40,6 +40,9 @@ class LabelSink(Protocol):
     def separate(self, atoms: Atoms) -> None:
         """These indices form a value of their own: it must not lose all of them."""
 
+    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
+        """The run that was recorded does not read these indices here: they stay if nothing else touches them."""
+
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms can never be removed; ``is_channel`` is False for kernel taps and the like."""
 

@@ -80,6 +80,7 @@ class Select(Rule):
         atoms = labels[dim]
         if atoms is not None:
             call.lock(atoms[index:] if index < 0 else atoms[: index + 1], "one index is taken by its number")
+            call.sink.leave_out(atoms, call.node)
         return labels[:dim] + labels[dim + 1 :]
 
 
@@ -104,6 +105,7 @@ class Slice(Rule):
         if step > 1:
             _couple_runs(call, atoms, step)
         cut = atoms[start:end:step]
+        call.sink.leave_out(np.setdiff1d(atoms, cut), call.node)
         return cut if len(cut) == size else call.piece(cut)
 
     def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
@@ -143,6 +145,7 @@ class Narrow(Rule):
             call.require_size("start", None, atoms[:start], start)
         cut = atoms[start : start + length]
         call.require_size("length", None, cut, length)
+        call.sink.leave_out(np.setdiff1d(atoms, cut), call.node)
         if call.varies_with_input("start") or call.varies_with_input("length"):
             call.lock(atoms, "which indices are read depends on the input")
         return replace_dim(labels, dim, call.piece(cut))

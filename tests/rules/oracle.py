@@ -42,6 +42,9 @@ class Sink:
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         self.reasons |= dict.fromkeys(atoms.tolist(), reason)
 
+    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
+        """Only locks what nothing else touches."""
+
     def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
         self.required.append((expression, None if atoms is None else len(atoms), size))
         if isinstance(expression, Constant) and atoms is not None:

@@ -13,6 +13,7 @@ from prunegraph.capture.example import Nested, call_arguments, normalise_example
 from prunegraph.errors import InputError, UnsupportedModelError
 from prunegraph.modules.attention import WeightlessAttention
 from prunegraph.modules.depthwise import DepthwiseConv1d
+from prunegraph.modules.pointwise import PointwiseConv1d, PointwiseConv2d
 from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, synchronise
 
@@ -108,9 +109,9 @@ def optimize(
     """The network in the fastest form that its device offers, with the same results to rounding.
 
     On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler, both
-    with depthwise convolutions as multiplications where that is faster. Attention weights that the network asks for
-    and never reads are left out in each. All forms run in turns and the least median wins; one that fails or gives
-    other results is out.
+    with depthwise convolutions as multiplications where that is faster and pointwise ones as matrix products. Attention
+    weights that the network asks for and never reads are left out in each. All forms run in turns and the least median
+    wins; one that fails or gives other results is out.
 
     Args:
         model: a network in evaluation mode; it is left untouched, the result has weights of its own.
@@ -132,7 +133,7 @@ def optimize(
         expected = Nested.of(network(*args, **kwargs)).tensors
         _leave_weights_out(network, lambda: network(*args, **kwargs), expected)
         if device.type == "cpu":
-            _multiply_depthwise(network)
+            _multiply(network)
         forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
         name, make = ("cuda graph", _cuda_graph) if device.type == "cuda" else ("compiled", _compiled)
         other = make(network, example_inputs) if compiled or device.type == "cuda" else None
@@ -179,10 +180,11 @@ def _compiled(network: nn.Module, example_inputs: Any) -> Callable[..., Any] | N
     return compiled
 
 
-def _multiply_depthwise(network: nn.Module) -> None:
+def _multiply(network: nn.Module) -> None:
     for module in network.modules():
-        if DepthwiseConv1d.fits(module):
-            module.__class__ = DepthwiseConv1d
+        for faster in (DepthwiseConv1d, PointwiseConv1d, PointwiseConv2d):
+            if faster.fits(module):
+                module.__class__ = faster
 
 
 def _leave_weights_out(network: nn.Module, run: Callable[[], Any], expected: tuple[torch.Tensor, ...]) -> None:

@@ -1,1 +1,1 @@
-"""Modules that take the place of torch's where those cannot have the widths that a plan chooses."""
+"""Modules that take the place of torch's: where those cannot have the widths of a plan, or are slower on a CPU."""

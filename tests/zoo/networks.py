@@ -20,6 +20,9 @@ from tests.zoo.speechbrain_glue import MaskingSeparator
 LONG = 8000
 """Examples of at least this many samples can be cut short."""
 
+AUDIO = 256
+"""An example of at least this many numbers in its last dimension is audio."""
+
 STEMS = ("drums", "bass", "other", "vocals")
 
 
@@ -41,6 +44,14 @@ class ZooNetwork:
         """The same network with an example of 0.3 of the length, for tests that need no more."""
         inputs = [
             (*spec[:-1], spec[-1] * 3 // 10) if isinstance(spec, tuple) and spec[-1] >= LONG else spec
+            for spec in self.inputs
+        ]
+        return replace(self, inputs=tuple(inputs))
+
+    def longer(self) -> "ZooNetwork":
+        """The same network with audio half as long again."""
+        inputs = [
+            (*spec[:-1], spec[-1] * 3 // 2) if isinstance(spec, tuple) and spec[-1] >= AUDIO else spec
             for spec in self.inputs
         ]
         return replace(self, inputs=tuple(inputs))

@@ -73,7 +73,7 @@ def _couple(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Coupli
     found = propagate(trace, book, turned)
     add_module_sizes(found.space)
     settle(found.space, found.labels)
-    lock_unread(found.space)
+    lock_unread(found.space, found.labels)
     return Coupling(found=found, grouping=group_channels(found.space), turned=turned)
 
 

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import fx
 
 from prunegraph.ir.channels import Lock
-from prunegraph.ir.sizes import Expression, Number, leaves
+from prunegraph.ir.sizes import Expression, Number, ShapeOf, leaves
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.rules.base import Atoms, Labels
 
@@ -42,6 +42,15 @@ class LockedAtoms:
     atoms: Atoms
     lock: Lock
     is_channel: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeftOut:
+    """Atoms that a cut leaves out, the sizes behind its limits, and the lock if another input may need them."""
+
+    atoms: Atoms
+    limits: tuple[ShapeOf, ...]
+    lock: Lock
 
 
 _LEFT_OUT = "left out for these inputs; for others it may be read"
@@ -79,7 +88,7 @@ class LabelSpace:
         self.count = 0
         self.tensor_labels: dict[str, Labels] = {}
         self.locked: list[LockedAtoms] = []
-        self.left_out: list[LockedAtoms] = []
+        self.left_out: list[LeftOut] = []
         self.uses: list[SizeUse] = []
         self.pieces: list[Atoms] = []
         self.choices: list[Choice] = []
@@ -106,10 +115,11 @@ class LabelSpace:
         """These indices form a value of their own."""
         self.pieces.append(atoms)
 
-    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
+    def leave_out(self, atoms: Atoms, limits: Sequence[Expression], node: fx.Node) -> None:
         """This run does not read these atoms here."""
         lock = Lock(reason=_LEFT_OUT, op=op_name(node), site=self.trace.site(node))
-        self.left_out.append(LockedAtoms(atoms=atoms, lock=lock, is_channel=True))
+        sizes = tuple(leaf for limit in limits for leaf in leaves(limit) if isinstance(leaf, ShapeOf))
+        self.left_out.append(LeftOut(atoms=atoms, limits=sizes, lock=lock))
 
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms stay."""

@@ -40,8 +40,8 @@ class LabelSink(Protocol):
     def separate(self, atoms: Atoms) -> None:
         """These indices form a value of their own: it must not lose all of them."""
 
-    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
-        """The run that was recorded does not read these indices here: they stay if nothing else touches them."""
+    def leave_out(self, atoms: Atoms, limits: Sequence[Expression], node: fx.Node) -> None:
+        """A cut at these limits leaves these indices out: they stay if another input may cut elsewhere."""
 
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         """These atoms can never be removed; ``is_channel`` is False for kernel taps and the like."""
@@ -211,6 +211,11 @@ class Call:
             return None
         self.sink.separate(atoms)
         return atoms
+
+    def leave_out(self, atoms: Atoms, *names: str) -> None:
+        """These indices are not read here; the arguments that say so may depend on the input."""
+        limits = [self.origin(name) for name in names if self.get(name) is not None]
+        self.sink.leave_out(atoms, limits, self.node)
 
     def require_size(self, name: str, index: int | None, atoms: Atoms | None, size: int) -> None:
         """Ties a size argument to the number of atoms kept; an argument of -1 ties nothing."""

@@ -52,6 +52,8 @@ class SplitWithSizes(Chunk):
     def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
         for index, (piece, size) in enumerate(zip(pieces(atoms, sizes), sizes, strict=True)):
             call.require_size("split_sizes", index, piece, size)
+            if piece is not None:
+                call.sink.leave_out(piece, [call.origin("split_sizes", index)], call.node)
 
 
 def pieces(atoms: Atoms | None, sizes: Sequence[int]) -> list[Atoms | None]:
@@ -80,7 +82,7 @@ class Select(Rule):
         atoms = labels[dim]
         if atoms is not None:
             call.lock(atoms[index:] if index < 0 else atoms[: index + 1], "one index is taken by its number")
-            call.sink.leave_out(atoms, call.node)
+            call.leave_out(atoms, "index")
         return labels[:dim] + labels[dim + 1 :]
 
 
@@ -105,7 +107,7 @@ class Slice(Rule):
         if step > 1:
             _couple_runs(call, atoms, step)
         cut = atoms[start:end:step]
-        call.sink.leave_out(np.setdiff1d(atoms, cut), call.node)
+        call.leave_out(np.setdiff1d(atoms, cut), "start", "end")
         return cut if len(cut) == size else call.piece(cut)
 
     def _require_bound(self, call: Call, name: str, atoms: Atoms, bound: int) -> None:
@@ -145,7 +147,7 @@ class Narrow(Rule):
             call.require_size("start", None, atoms[:start], start)
         cut = atoms[start : start + length]
         call.require_size("length", None, cut, length)
-        call.sink.leave_out(np.setdiff1d(atoms, cut), call.node)
+        call.leave_out(np.setdiff1d(atoms, cut), "start", "length")
         if call.varies_with_input("start") or call.varies_with_input("length"):
             call.lock(atoms, "which indices are read depends on the input")
         return replace_dim(labels, dim, call.piece(cut))

@@ -16,6 +16,8 @@ READS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     "the last ones": lambda m, table, x: table[:, -x.size(1) :],
     "narrow": lambda m, table, x: table.narrow(1, 0, x.size(1)),
     "scaled before": lambda m, table, x: (0.5 * table)[:, : x.size(1)],
+    "split": lambda m, table, x: table.split([x.size(1), table.size(1) - x.size(1)], 1)[0],
+    "the others too": lambda m, table, x: table[:, : x.size(1)] + 0 * table[:, x.size(1) :].mean(),
     "one of them": lambda m, table, x: table[:, x.size(1)].unsqueeze(1),
 }
 

@@ -42,8 +42,8 @@ class Sink:
     def lock(self, atoms: Atoms, reason: str, node: fx.Node, *, is_channel: bool) -> None:
         self.reasons |= dict.fromkeys(atoms.tolist(), reason)
 
-    def leave_out(self, atoms: Atoms, node: fx.Node) -> None:
-        """Only locks what nothing else touches."""
+    def leave_out(self, atoms: Atoms, limits: Sequence[Expression], node: fx.Node) -> None:
+        """For other inputs than the one at hand."""
 
     def require_size(self, expression: Expression, atoms: Atoms | None, size: int, node: fx.Node) -> None:
         self.required.append((expression, None if atoms is None else len(atoms), size))

@@ -54,3 +54,13 @@ def test_they_are_pins_of_a_budget_for_any_criterion(graph, timings: LatencyProf
 def test_what_cannot_be_met_is_refused(graph, timings: LatencyProfile) -> None:
     with pytest.raises(BudgetError, match=r"macs=0\.01 cannot be met with 50% of the channels of every group"):
         widths_for_speed(graph, timings, macs=0.01, least=0.5)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_going_on_from_the_widths_found_saves_time(
+    graph, timings: LatencyProfile, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = LatencyModel(graph, timings).of_plan
+    last = seconds(plan_of(graph, widths_for_speed(graph, timings, macs=share)))
+    monkeypatch.setattr("prunegraph.selection.widths._SWEEPS", 1)
+    assert last < seconds(plan_of(graph, widths_for_speed(graph, timings, macs=share)))

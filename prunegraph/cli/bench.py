@@ -15,8 +15,17 @@ from prunegraph.cli.commands import InputShape, Json
 from prunegraph.cli.leaderboard_table import show_leaderboard
 from prunegraph.cli.network import NetworkRequest, find_device, open_network, parse_shapes
 from prunegraph.cli.shell import note, output, print_json, working
-from prunegraph.data.corpus import Corpus, read_speaker_folder
-from prunegraph.data.debian import load_debian_corpus
+from prunegraph.cli.speech import (
+    LibriMix,
+    Manifests,
+    MixtureName,
+    SampleRate,
+    Speakers,
+    SpeechRequest,
+    UseCorpus,
+    check_speech,
+    open_speech,
+)
 from prunegraph.errors import InputError
 from prunegraph.leaderboard.files import write_tables
 from prunegraph.leaderboard.leaderboard import Leaderboard, run_study
@@ -41,13 +50,12 @@ def bench_command(  # noqa: PLR0913 - one parameter per option
     ],
     folder: Annotated[Path, typer.Option("--output", help="Folder of the results; an earlier run there goes on.")],
     input_shape: InputShape = None,
-    speakers: Annotated[
-        Path | None, typer.Option(help="Folder with one sub-folder of audio per speaker.", rich_help_panel="Speech")
-    ] = None,
-    corpus: Annotated[
-        bool, typer.Option("--corpus", help="The corpus of Debian packages.", rich_help_panel="Speech")
-    ] = False,
-    sample_rate: Annotated[int, typer.Option(help="Of the networks, in Hz.", rich_help_panel="Speech")] = 8000,
+    speakers: Speakers = None,
+    corpus: UseCorpus = False,
+    librimix: LibriMix = None,
+    manifests: Manifests = None,
+    mixture: MixtureName = None,
+    sample_rate: SampleRate = 8000,
     seconds: Annotated[
         float, typer.Option(help="Duration of mixtures to learn from.", rich_help_panel="Speech")
     ] = Effort().seconds,
@@ -105,12 +113,21 @@ def bench_command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Compare criteria on equal terms: the same budget, data, seeds and fine-tuning for each, beside three controls."""
     shapes = parse_shapes(input_shape or ())
+    asked = SpeechRequest(
+        speakers=speakers and speakers.resolve(),
+        corpus=corpus,
+        librimix=librimix and librimix.resolve(),
+        manifests=manifests and manifests.resolve(),
+        mixture=mixture,
+        sample_rate=sample_rate,
+    )
     with working():
+        check_speech(asked)
         for package in ("pyarrow", "matplotlib", *(["ray"] if ray else [])):
             import_optional(package, extra="cluster" if package == "ray" else "bench")
         study = Study(
             entrants=tuple(parse_entrant(text, shapes) for text in networks),
-            corpus=_speech(speakers, corpus, sample_rate),
+            speech=partial(open_speech, asked),
             criteria=_listed(criteria, str, "--criteria") if criteria else tuple(load_criteria(create_manager())),
             budgets=_listed(macs, float, "--macs"),
             seeds=tuple(range(seeds)),
@@ -159,14 +176,6 @@ def parse_entrant(text: str, shapes: tuple[tuple[int, ...], ...]) -> Entrant:
     file = None if checkpoint is None else Path(checkpoint).resolve()
     request = NetworkRequest(target=target, kwargs={}, checkpoint=file, shapes=shapes)
     return Entrant(name=name, open=partial(open_network, request))
-
-
-def _speech(speakers: Path | None, corpus: bool, sample_rate: int) -> Callable[[], Corpus]:
-    if (speakers is not None) == corpus:
-        raise InputError("give one of --speakers and --corpus: where the mixtures come from")
-    if speakers is not None:
-        return partial(read_speaker_folder, speakers.resolve(), sample_rate)
-    return partial(load_debian_corpus, sample_rate)
 
 
 def _listed(text: str, parse: Callable[[str], Value], option: str) -> tuple[Value, ...]:

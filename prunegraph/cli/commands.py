@@ -12,7 +12,18 @@ import typer
 from prunegraph.cli import documents, tables
 from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
 from prunegraph.cli.shell import Stages, note, output, print_json, working
-from prunegraph.cli.speech import SpeechBatches, SpeechRequest
+from prunegraph.cli.speech import (
+    LibriMix,
+    Manifests,
+    MixtureName,
+    SampleRate,
+    Speakers,
+    SpeechBatches,
+    SpeechRequest,
+    UseCorpus,
+    check_speech,
+    open_speech,
+)
 from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.importance.scoring import Scoring
@@ -145,24 +156,29 @@ def prune(  # noqa: PLR0913 - one parameter per option
         str | None,
         typer.Option(
             help="What tells important channels; see: prunegraph plugins. "
-            "By default sepprune where --speakers is given, and l1 otherwise.",
+            "By default sepprune where there is speech to learn from, and l1 otherwise.",
             show_default=False,
         ),
     ] = None,
-    speakers: Annotated[
-        Path | None,
+    speakers: Speakers = None,
+    corpus: UseCorpus = False,
+    librimix: LibriMix = None,
+    manifests: Manifests = None,
+    mixture: MixtureName = None,
+    sample_rate: SampleRate = 8000,
+    batches: Annotated[
+        int,
         typer.Option(
-            help="Folder with one sub-folder of audio per speaker, for criteria that look at data: two-speaker "
-            "mixtures as long as the input, as many as its batch, and permutation-invariant SI-SDR.",
-            rich_help_panel="Data",
+            min=1,
+            help="Batches for criteria that look at data: two-speaker mixtures as long as the input, as many as its "
+            "batch, and permutation-invariant SI-SDR.",
+            rich_help_panel="Speech",
         ),
-    ] = None,
-    sample_rate: Annotated[int, typer.Option(help="Of the network, in Hz.", rich_help_panel="Data")] = 8000,
-    batches: Annotated[int, typer.Option(min=1, help="Batches of mixtures.", rich_help_panel="Data")] = 100,
+    ] = 100,
     state: Annotated[
         Path | None,
         typer.Option(
-            help="File in which a long scoring keeps its state, and from which it goes on.", rich_help_panel="Data"
+            help="File in which a long scoring keeps its state, and from which it goes on.", rich_help_panel="Speech"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
@@ -178,6 +194,14 @@ def prune(  # noqa: PLR0913 - one parameter per option
     if macs is params is latency_ms is rtf is ratio is None:
         raise typer.BadParameter("give --macs, --params, --latency-ms or --rtf, or --ratio", param_hint="the budget")
     pins = _pins(pin or [])
+    asked = SpeechRequest(
+        speakers=speakers,
+        corpus=corpus,
+        librimix=librimix,
+        manifests=manifests,
+        mixture=mixture,
+        sample_rate=sample_rate,
+    )
     with working():
         budget = Budget(
             macs=macs,
@@ -191,14 +215,13 @@ def prune(  # noqa: PLR0913 - one parameter per option
             exclude=tuple(exclude or ()),
             pin=pins,
         )
-        chosen = find_criterion(criterion or ("sepprune" if speakers else "l1"))
+        if asked.sources:
+            check_speech(asked)
+        chosen = find_criterion(criterion or ("sepprune" if asked.sources else "l1"))
         _check_free(destination, force)
         timings = None if profile is None else LatencyProfile.load(profile)
         model, example = open_network(request)
-        data = None
-        if speakers is not None:
-            asked = SpeechRequest(folder=speakers, sample_rate=sample_rate, batches=batches, seed=seed)
-            data = SpeechBatches(asked, example)
+        data = SpeechBatches(open_speech(asked), example, count=batches, seed=seed) if asked.sources else None
         loss = None if data is None else pit_si_sdr_loss
         stages = Stages()
         scoring = Scoring(criterion=chosen, data=data, loss=loss, seed=seed, progress=stages.progress, checkpoint=state)

@@ -1,4 +1,4 @@
-"""``prunegraph finetune``: recovers the quality of a saved result on a folder of speakers."""
+"""``prunegraph finetune``: recovers the quality of a saved result on two-speaker speech."""
 
 import itertools
 import os
@@ -18,9 +18,19 @@ from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Networ
 from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
 from prunegraph.cli.rounds import RoundsRequest, gradual_pruning, recovered
 from prunegraph.cli.shell import note, output, print_json, working
-from prunegraph.data.corpus import Corpus, read_speaker_folder, split_by_utterance
-from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
-from prunegraph.errors import DataError, InputError
+from prunegraph.cli.speech import (
+    LibriMix,
+    Manifests,
+    MixtureName,
+    SampleRate,
+    Speakers,
+    SpeechRequest,
+    UseCorpus,
+    check_speech,
+    open_speech,
+)
+from prunegraph.data.speech import Speech
+from prunegraph.errors import InputError
 from prunegraph.io.saved_network import SavedNetwork, read, write
 from prunegraph.io.saving import load
 from prunegraph.recovery.batches import Batch, mono_signal
@@ -48,7 +58,6 @@ class LossName(StrEnum):
 def finetune(  # noqa: PLR0913 - one parameter per option
     network: Network,
     directory: Annotated[Path, typer.Argument(help="What prune or prunegraph.save wrote.", show_default=False)],
-    speakers: Annotated[Path, typer.Option(help="Folder with one sub-folder of audio per speaker.")],
     destination: Annotated[Path, typer.Option("--output", help="Directory to save the recovered result in.")],
     checkpoint: Checkpoint = None,
     kwargs: Kwargs = None,
@@ -56,7 +65,12 @@ def finetune(  # noqa: PLR0913 - one parameter per option
     run: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoints; by default OUTPUT.run. An interrupted run goes on.")
     ] = None,
-    sample_rate: Annotated[int, typer.Option(help="Of the network, in Hz.")] = 8000,
+    speakers: Speakers = None,
+    corpus: UseCorpus = False,
+    librimix: LibriMix = None,
+    manifests: Manifests = None,
+    mixture: MixtureName = None,
+    sample_rate: SampleRate = 8000,
     seconds: Annotated[float, typer.Option(help="Duration of a mixture.")] = 2.0,
     batch: Annotated[int, typer.Option(min=1, help="Mixtures per step, over all devices.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps in all.")] = 2000,
@@ -98,8 +112,17 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         shapes=parse_shapes(input_shape or ()),
         seed=seed,
     )
+    heard = SpeechRequest(
+        speakers=speakers,
+        corpus=corpus,
+        librimix=librimix,
+        manifests=manifests,
+        mixture=mixture,
+        sample_rate=sample_rate,
+    )
     folder = run or destination.with_name(f"{destination.name}.run")
     with working(), ExitStack() as stack:
+        check_speech(heard)
         if os.path.lexists(destination):
             raise InputError(f"{destination} exists already; give another --output")
         settings = RecoverySettings(
@@ -116,7 +139,7 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         if macs is not None:
             asked = RoundsRequest(macs=macs, count=rounds, between=round_steps, criterion=criterion)
             gradual = gradual_pruning(asked, saved, example)
-        speech = _Speech(read_speaker_folder(speakers, sample_rate), seconds, batch, example)
+        speech = _Speech(open_speech(heard), seconds, batch, example)
         chosen: Loss = {LossName.SI_SDR: pit_si_sdr_loss, LossName.SNR: pit_snr_loss}[loss]
         start = load(dense, directory)
         if compensation > 0 and not (folder / LAST).exists():
@@ -144,11 +167,9 @@ def finetune(  # noqa: PLR0913 - one parameter per option
 class _Speech:
     """Mixtures of two speakers in the layout of the network's example; validation on other utterances."""
 
-    def __init__(self, corpus: Corpus, seconds: float, size: int, example: Any) -> None:
+    def __init__(self, speech: Speech, seconds: float, size: int, example: Any) -> None:
         signal = mono_signal(example, "finetune needs a network that takes")
-        settings, split = MixtureSettings(min_seconds=seconds, max_seconds=seconds), split_by_utterance(corpus)
-        self._train = _sampler(split.train, settings, "trained on")
-        self._validation = _sampler(split.val, settings, "kept for validation")
+        self._train, self._validation = speech.stream("train", seconds), speech.stream("validation", seconds)
         self._size, self._has_channel, self._dtype = size, signal.dim() == 3, signal.dtype
 
     def train(self, seed: int, start: int) -> Iterator[Batch]:
@@ -163,13 +184,6 @@ class _Speech:
     def _shaped(self, batch: tuple[Tensor, Tensor]) -> Batch:
         mixture, sources = batch
         return (mixture if self._has_channel else mixture[:, 0]).to(self._dtype), sources.to(self._dtype)
-
-
-def _sampler(part: Corpus, settings: MixtureSettings, use: str) -> MixtureSampler:
-    try:
-        return MixtureSampler(part, settings)
-    except DataError as error:
-        raise DataError(f"Of the {len(part.clips)} recordings {use}: {error}") from error
 
 
 def _launched(accelerator: str, devices: int, nodes: int, precision: Any) -> "Fabric":

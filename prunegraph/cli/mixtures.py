@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-import numpy as np
-
 from prunegraph.cli.shell import note
 from prunegraph.data.audio import refuse
 from prunegraph.data.corpus import Corpus, read_speaker_folder, split_by_utterance
@@ -89,8 +87,7 @@ def _made(corpus: Corpus, request: MixtureRequest) -> Sequence[Mixture]:
 
 
 def _chosen(recorded: RecordedMixtures, request: MixtureRequest) -> RecordedMixtures:
-    numbers = np.random.default_rng(request.seed).permutation(len(recorded))[: request.count]
-    chosen = RecordedMixtures((recorded.files[number] for number in sorted(numbers)), recorded.sample_rate)
+    chosen = recorded.some(request.seed, request.count)
     return chosen.usable(_report) if request.skip_bad else chosen
 
 

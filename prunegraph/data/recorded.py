@@ -76,6 +76,11 @@ class RecordedMixtures(Sequence[Mixture]):
         mixture, sources = (signals.sum(dim=0), signals) if files.mixture is None else (signals[0], signals[1:])
         return Mixture(mixture=mixture, sources=sources, people=files.people, name=files.name)
 
+    def some(self, seed: int, count: int | None) -> "RecordedMixtures":
+        """As many of them, drawn at random, in their order; all where there are no more, or ``count`` is None."""
+        numbers = np.random.default_rng(seed).permutation(len(self))[:count]
+        return RecordedMixtures((self.files[number] for number in sorted(numbers)), self.sample_rate)
+
     def usable(self, on_bad: OnBad = refuse) -> "RecordedMixtures":
         """Reads every file once and leaves out the mixtures of which a file is bad.
 

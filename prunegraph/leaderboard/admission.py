@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from prunegraph.capture.clone import named_tensors
-from prunegraph.data.corpus import Corpus
 from prunegraph.graph import build_graph
 from prunegraph.importance.gradients import BatchGradients
 from prunegraph.importance.moments import InputMoments
@@ -39,7 +38,7 @@ def admit(laboratory: Laboratory) -> Admission:
         PrunegraphError: a network cannot be opened or recorded, or a criterion is not installed.
     """
     study = laboratory.study
-    conditions = {**study.conditions(), "speech": _speech_digest(laboratory.corpus)}
+    conditions = {**study.conditions(), "speech": laboratory.speech.fingerprint()}
     refused: dict[tuple[str, str], tuple[str, ...]] = {}
     for entrant in study.entrants:
         separator = laboratory.open(entrant.name)
@@ -71,9 +70,3 @@ def _weights_digest(separator: Separator) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _speech_digest(corpus: Corpus) -> str:
-    """Of names and lengths: quick, and every recording that comes, goes or changes its length tells."""
-    clips = sorted(f"{clip.voice.name}/{clip.name} {clip.samples.size}" for clip in corpus.clips)
-    return hashlib.sha256("\n".join([str(corpus.sample_rate), *clips]).encode()).hexdigest()[:16]

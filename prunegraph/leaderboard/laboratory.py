@@ -12,8 +12,6 @@ from torch import nn
 
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.state import seeded
-from prunegraph.data.corpus import split_by_utterance
-from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
 from prunegraph.evaluation.intervals import MeanInterval
 from prunegraph.evaluation.separation import evaluate
 from prunegraph.graph import build_graph
@@ -65,11 +63,9 @@ class Laboratory:
 
     def __init__(self, study: Study) -> None:
         self.study, effort = study, study.effort
-        self.corpus = study.corpus()
-        self.sample_rate, split = self.corpus.sample_rate, split_by_utterance(self.corpus)
-        lengths = MixtureSettings(min_seconds=effort.seconds, max_seconds=effort.seconds)
-        self._train = MixtureSampler(split.train, lengths)
-        self._test = MixtureSampler(split.test, MixtureSettings()).fixed(TEST_SEED, effort.mixtures)
+        self.speech = study.speech()
+        self._train = self.speech.stream("train", effort.seconds)
+        self._test = self.speech.test(TEST_SEED, effort.mixtures)
 
     def open(self, name: str) -> Separator:
         """A network of the study.
@@ -158,7 +154,7 @@ class Laboratory:
             return fine_tune(copied, self.batches(separator, cell.seed, effort.batches), settings)
 
     def _test_of(self, separator: Separator, network: nn.Module) -> MeanInterval:
-        found = evaluate(network, self._test, self.sample_rate, metrics=("si_sdr",), input_dims=separator.dims)
+        found = evaluate(network, self._test, self.speech.sample_rate, metrics=("si_sdr",), input_dims=separator.dims)
         return found.means["si_sdri"]
 
     def _per_second(self, macs: int) -> int:

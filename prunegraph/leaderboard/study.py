@@ -9,7 +9,7 @@ from urllib.parse import quote
 import torch
 from torch import nn
 
-from prunegraph.data.corpus import Corpus
+from prunegraph.data.speech import Speech
 from prunegraph.errors import InputError
 
 Recovery: TypeAlias = Literal["compensated", "tuned", "both"]
@@ -98,7 +98,7 @@ class Study:
 
     Attributes:
         entrants: the networks.
-        corpus: opens the speech; tested is on utterances that are never trained on.
+        speech: opens the speech; tested is on utterances that are never trained on.
         criteria: names of criteria; ``random`` is always among the cells.
         budgets: shares of the MACs that may stay.
         seeds: at least one.
@@ -109,7 +109,7 @@ class Study:
     """
 
     entrants: tuple[Entrant, ...]
-    corpus: Callable[[], Corpus]
+    speech: Callable[[], Speech]
     criteria: tuple[str, ...]
     budgets: tuple[float, ...]
     seeds: tuple[int, ...] = (0,)

@@ -58,12 +58,14 @@ def time_cell(laboratory: Laboratory, cell: Cell, quality: Quality) -> Timing:
 
 
 def _speed(laboratory: Laboratory, separator: Separator, network: nn.Module, measure_for: float) -> Speed:
-    rate, dims = laboratory.sample_rate, separator.dims
+    rate, dims = laboratory.speech.sample_rate, separator.dims
     return measure_speed(network, rate, seconds=SECONDS, measure_for=measure_for, input_dims=dims)
 
 
 def _signal(laboratory: Laboratory, separator: Separator) -> Tensor:
-    signal = torch.randn(1, 1, round(SECONDS * laboratory.sample_rate), generator=torch.Generator().manual_seed(0))
+    signal = torch.randn(
+        1, 1, round(SECONDS * laboratory.speech.sample_rate), generator=torch.Generator().manual_seed(0)
+    )
     return separator.shaped((signal, signal))[0]  # type: ignore[no-any-return]
 
 

@@ -10,6 +10,7 @@ import prunegraph
 from prunegraph.io.saved_network import read
 from tests.cli.conftest import SEPARATOR
 from tests.cli.networks import Separator
+from tests.data.data_sets import write_librimix
 from tests.data.speakers import write_speakers
 
 QUICK = ("--seconds", 0.5, "--batch", 2, "--steps", 6, "--check-every", 3, "--accelerator", "cpu")
@@ -33,6 +34,14 @@ def test_a_saved_result_is_recovered_and_saved_and_still_proved(run, saved, spea
     assert not torch.equal(before.encoder.weight, after.encoder.weight)
     best = torch.load(tmp_path / "tuned.run" / "best.pt", weights_only=True)["network"]
     assert all(torch.equal(tensor, best[name]) for name, tensor in after.state_dict().items())
+    assert run("verify", *SEPARATOR, tmp_path / "tuned").exit_code == 0
+
+
+def test_recorded_mixtures_serve_as_well(run, saved, tmp_path) -> None:
+    libri = write_librimix(tmp_path / "libri")
+    result = run("finetune", *SEPARATOR, saved, "--librimix", libri, "--output", tmp_path / "tuned", *QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["checks"]) == 2
     assert run("verify", *SEPARATOR, tmp_path / "tuned").exit_code == 0
 
 
@@ -60,6 +69,7 @@ def test_rounds_of_pruning_end_at_the_share_and_are_proved(run, saved, speakers,
 def test_mistakes_are_one_line(run, saved, speakers, tmp_path) -> None:
     common = ("finetune", *SEPARATOR, saved, "--speakers", speakers)
     cases = {
+        "give one of --speakers, --corpus": ("--output", tmp_path / "out", "--corpus"),
         "exists already": ("--output", saved),
         "leaves nothing to prune: the saved network has": ("--output", tmp_path / "out", "--macs", 0.6),
         "cannot be had": ("--output", tmp_path / "out", "--precision", "8-bit"),

@@ -128,7 +128,7 @@ def test_plugins_lists_the_criteria(run) -> None:
 
 
 def test_masks_are_learned_on_a_folder_of_speakers(run, tmp_path) -> None:
-    folder = write_speakers(tmp_path / "speakers", clips=2)
+    folder = write_speakers(tmp_path / "speakers", clips=8)
     options = ["--speakers", folder, "--batches", 2, "--macs", 0.5, "--json"]
     result = run("prune", "tests.cli.networks:separator", "--input-shape", "2,1,1600", *options)
     assert result.exit_code == 0, result.stderr
@@ -138,7 +138,7 @@ def test_masks_are_learned_on_a_folder_of_speakers(run, tmp_path) -> None:
 
 
 def test_a_network_that_takes_no_mono_signal_cannot_have_mixtures(run, tmp_path) -> None:
-    folder = write_speakers(tmp_path / "speakers", clips=2)
+    folder = write_speakers(tmp_path / "speakers", clips=8)
     options = ["--input-shape", "2,3,1600", "--speakers", folder, "--macs", 0.5]
     result = run("prune", "tests.cli.networks:separator", *options)
     assert result.exit_code == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prunegraph.data.corpus import read_speaker_folder
+from prunegraph.data.speech import CorpusSpeech
 from prunegraph.leaderboard.study import Effort, Entrant, Study
 from tests.data.speakers import write_speakers
 from tests.leaderboard.networks import separator
@@ -17,6 +18,10 @@ from tests.leaderboard.networks import separator
 QUICK = Effort(
     seconds=0.5, batch=2, batches=2, compensation_batches=2, steps=2, mixtures=3, learning_rate=1e-3, timing_s=0.02
 )
+
+
+def _speech(speakers: Path) -> CorpusSpeech:
+    return CorpusSpeech(read_speaker_folder(speakers, 8000))
 
 
 def opened() -> Any:
@@ -35,7 +40,7 @@ def study(speakers: Path) -> Callable[..., Study]:
     """Makes the study with some fields changed."""
     base = Study(
         entrants=(Entrant(name="small", open=opened),),
-        corpus=partial(read_speaker_folder, speakers, 8000),
+        speech=partial(_speech, speakers),
         criteria=("l1",),
         budgets=(0.5,),
         effort=QUICK,

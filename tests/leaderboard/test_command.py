@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.cli.conftest import run  # noqa: F401 - a fixture
+from tests.data.data_sets import write_librimix, write_manifests
 from tests.plugin.test_entry_points import install
 
 NETWORK = "small=tests.leaderboard.networks:separator"
@@ -100,7 +101,7 @@ def test_an_installed_plug_in_shows_up(bench, tmp_path: Path, monkeypatch: pytes
         (("--macs", "0.5,half"), "--macs '0.5,half' cannot be read: could not convert string to float: 'half'"),
         (("--macs", "2"), "the budget 2.0 is no share of the MACs"),
         (("--recoveries", "tuned,prayer"), "'prayer' is none of compensated, tuned, both"),
-        (("--corpus",), "give one of --speakers and --corpus"),
+        (("--corpus",), "give one of --speakers, --corpus, --librimix and --manifests"),
         (("--learning-rate", 0), "efforts must be positive"),
         (("--device", "abacus"), "--device abacus cannot be had"),
         (("small=tests.leaderboard.networks:flat",), "two networks are named 'small'"),
@@ -125,3 +126,15 @@ def test_changed_settings_are_one_line(bench) -> None:
     result = bench(*few, "--count", 3)
     assert result.exit_code == 1
     assert "holds results under other conditions: mixtures was 2 and is 3 now" in result.stderr
+
+
+def test_recorded_mixtures_serve_as_well(run: Callable[..., Any], tmp_path: Path) -> None:  # noqa: F811
+    sources = {
+        "--librimix": write_librimix(tmp_path / "libri"),
+        "--manifests": write_manifests(tmp_path / "lists"),
+    }
+    for option, folder in sources.items():
+        few = ("--criteria", "random", "--recoveries", "compensated", "--mixture", "mix_clean", "--device", "cpu")
+        result = run("bench", NETWORK, "--output", tmp_path / option, option, folder, *QUICK, *few, "--json")
+        assert result.exit_code == 0, result.output
+        assert [row["criterion"] for row in json.loads(result.stdout)["rows"]] == ["dense", "random"]

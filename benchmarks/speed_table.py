@@ -1,6 +1,7 @@
 """The page that `benchmarks.speed` writes."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,12 +34,23 @@ the pruned network.
 """
 
 
+CALLS = """
+What a call costs however short the audio is, and what each second adds: a straight line through the medians at
+{short:g} and {long:g} s, processor time, plan *by time*. Widths hardly change the first; where it weighs, short audio
+gains less.
+"""
+
+
 def page(known: Mapping[str, Sequence[Row]], target: Target) -> str:
     """The whole page, in Markdown."""
     notes = NOTES.format(wanted=WANTED, target=target, date=time.strftime("%Y-%m-%d", time.gmtime()))
     speed = markdown_table(HEAD, _speed(known["speed"]))
     ops = _ops(known["ops"])
-    return f"# What half of the MACs is worth in time\n\n{speed}\n{notes}\n## What takes the time\n{OPS}\n{ops}\n"
+    lengths = sorted({row["seconds"] for row in known["speed"]})
+    calls = f"{CALLS.format(short=lengths[0], long=lengths[-1])}\n{_calls(known['speed'], lengths)}\n"
+    return (
+        f"# What half of the MACs is worth in time\n\n{speed}\n{notes}\n## What takes the time\n{OPS}\n{ops}\n{calls}"
+    )
 
 
 def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
@@ -57,6 +69,34 @@ def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
             f"{row['dense ms'][0]:.0f}",
             str(row["rounds"]),
         )
+
+
+def _calls(rows: Sequence[Row], lengths: Sequence[float]) -> str:
+    """Of networks and forms that were measured at the shortest and at the longest audio."""
+    found: dict[tuple[str, str], dict[float, tuple[float, float]]] = defaultdict(dict)
+    for row in rows:
+        if row["plan"] == "by time":
+            dense = row["dense ms"][0]
+            found[row["network"], row["form"]][row["seconds"]] = dense, dense / row["processor"][1]
+    short, long = lengths[0], lengths[-1]
+    lines = {
+        key: (_line(short, long, at[short], at[long])) for key, at in sorted(found.items()) if {short, long} <= {*at}
+    }
+    cells = (
+        (*key, *(f"{base:.0f} + {slope:.0f}" for base, slope in line), f"{line[0][1] / line[1][1]:.2f}x")
+        for key, line in lines.items()
+    )
+    return markdown_table(
+        ("network", "form", "dense, ms + ms / s", "by time, ms + ms / s", "speed-up per second"), cells
+    )
+
+
+def _line(
+    short: float, long: float, first: tuple[float, float], last: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """For each network its time at no audio at all, and for each second of it."""
+    slopes = [(b - a) / (long - short) for a, b in zip(first, last, strict=True)]
+    return [(a - short * slope, slope) for a, slope in zip(first, slopes, strict=True)]
 
 
 def _ops(rows: Sequence[Row]) -> str:

@@ -1,9 +1,10 @@
 """The criterion ``sepprune``: settings, candidate groups, and scores from what was learned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 
 from prunegraph.errors import BudgetError
@@ -99,5 +100,12 @@ class SepPrune:
             staying = even_widths(graph, context.budget, names)
         except BudgetError:  # the candidates alone cannot save that much
             names, staying = allowed, even_widths(graph, context.budget, allowed)
-        masks = BudgetMasks([group.width for group in graph.groups], staying)
+        masks = BudgetMasks([group.width for group in graph.groups], staying, boldness(graph, staying))
         return MaskLearner(graph, context, names, masks, self.learning, prior)
+
+
+def boldness(graph: GraphView, staying: Sequence[int]) -> float:
+    """Half at half of the MACs, and with the square of what goes: a prior is the better the less it must decide."""
+    kept = np.concatenate([np.arange(g.width) < count for g, count in zip(graph.groups, staying, strict=True)])
+    share = graph.macs_and_parameters(kept)[0] / graph.macs_and_parameters(np.ones_like(kept))[0]
+    return min(1.0, 2 * (1 - share) ** 2)

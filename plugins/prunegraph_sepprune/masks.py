@@ -11,7 +11,6 @@ GUMBEL_MEDIAN = -math.log(math.log(2))
 _STRETCH = 0.1
 _HOTTEST, _COLDEST = 0.3, 0.1
 _SPREAD = 4.0
-_CAUTION = 0.5
 
 
 class Masks(Protocol):
@@ -57,21 +56,22 @@ class BudgetMasks:
     Args:
         widths: channels of each group.
         staying: how many of them stay.
+        boldness: share of the learning rate at the first step. The more goes, the more the prior misses.
 
     Reference:
         Louizos et al., Learning Sparse Neural Networks through L0 Regularization, ICLR 2018, section 2.3.
     """
 
-    def __init__(self, widths: Sequence[int], staying: Sequence[int]) -> None:
-        self._widths, self._staying = list(widths), list(staying)
+    def __init__(self, widths: Sequence[int], staying: Sequence[int], boldness: float) -> None:
+        self._widths, self._staying, self._boldness = list(widths), list(staying), boldness
 
     def start(self, prior: Sequence[Tensor], noise: torch.Generator) -> Tensor:
         """Ranks from 0 to 1 within each group, times the spread."""
         return _SPREAD * torch.cat([ranks(scores) for scores in prior])
 
     def pace(self, done: float) -> float:
-        """Half of it, so that the prior is not forgotten, falling to 0, so that the last batches do not decide."""
-        return _CAUTION * (1 - done)
+        """The boldness, so that the prior is not forgotten, falling to 0, so that the last batches do not decide."""
+        return self._boldness * (1 - done)
 
     def sample(self, logits: Tensor, noise: Tensor, done: float) -> Tensor:
         """Relaxed keep values."""

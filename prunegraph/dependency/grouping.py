@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunegraph.dependency.label_space import LabelSpace
+from prunegraph.dependency.label_space import CONVERSION, LabelSpace, conversion_lock
 from prunegraph.ir.channels import ChannelGroup, Lock, LockedGroup, Member
+from prunegraph.ir.sizes import attributes
 from prunegraph.ir.trace import Site
 from prunegraph.rules.base import Atoms
 
@@ -164,6 +165,7 @@ def _locked_groups(space: LabelSpace, components: Atoms, families: Sequence[_Fam
                 reasons.setdefault(component, {})[item.lock] = None
         else:
             structural.update(ids)
+    hints = [conversion_lock(use) for use in space.uses if use.op == CONVERSION and attributes(use.expression)]
     for family in families:
         ids = family.components.tolist()
         locks = {lock: None for component in ids for lock in reasons.get(component, {})}
@@ -173,7 +175,7 @@ def _locked_groups(space: LabelSpace, components: Atoms, families: Sequence[_Fam
             name=f"{family.members[0].tensor}[{family.members[0].dim}]",
             width=len(ids),
             members=family.members,
-            locks=tuple(locks)[:_MAX_LOCKS] or (_one_channel(family),),
+            locks=(tuple(locks) or (_one_channel(family), *hints))[:_MAX_LOCKS],
         )
 
 

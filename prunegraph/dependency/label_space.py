@@ -53,6 +53,9 @@ class LeftOut:
     lock: Lock
 
 
+CONVERSION = "int or float"
+"""In the place of an op: code that makes an ordinary number of a size, so that nobody sees where the number goes."""
+
 _LEFT_OUT = "left out for these inputs; for others it may be read"
 
 Place: TypeAlias = tuple[str, str]
@@ -179,6 +182,12 @@ class LabelSpace:
         shape = (self.count, self.count)
         coupling = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=shape)
         return np.asarray(connected_components(coupling, directed=False)[1], np.int64)
+
+
+def conversion_lock(use: SizeUse) -> Lock:
+    """Why a size stays of which the code makes an ordinary number."""
+    reason = f"int() or float() makes an ordinary number of the size {use.size}; leave it out, and the size can follow"
+    return Lock(reason=reason, op=use.op, site=use.site)
 
 
 def _without_origin(size: int, site: Site) -> str:

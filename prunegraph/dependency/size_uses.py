@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunegraph.dependency.grouping import tabulate
-from prunegraph.dependency.label_space import LabelSpace, SizeUse
+from prunegraph.dependency.label_space import CONVERSION, LabelSpace, SizeUse, conversion_lock
 from prunegraph.ir.channels import Lock
 from prunegraph.ir.sizes import (
     Attribute,
@@ -31,7 +31,6 @@ from prunegraph.ir.sizes import (
 from prunegraph.rules.base import Atoms, Labels
 
 _TRIALS = 10
-_CONVERSION = "int or float"
 _SEED = 0
 
 
@@ -157,7 +156,7 @@ def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUs
 def _conversions(space: LabelSpace) -> list[SizeUse]:
     """A size that became an ordinary number stays, since nobody sees where the number goes."""
     return [
-        SizeUse(expression=size, atoms=None, size=evaluate(size, recorded_value), op=_CONVERSION, site=site)
+        SizeUse(expression=size, atoms=None, size=evaluate(size, recorded_value), op=CONVERSION, site=site)
         for size, site in space.trace.converted.items()
     ]
 
@@ -274,14 +273,11 @@ def _blocks(atoms: Atoms, count: int, components: Atoms) -> Atoms:
 
 
 def _lock(space: LabelSpace, use: SizeUse, all_atoms: Iterable[Atoms | None]) -> None:
-    text = (
-        f"int() or float() makes an ordinary number of the size {use.size}; leave it out, and the size can follow"
-        if use.op == _CONVERSION
-        else f"the size {use.size} computed in the code cannot follow: {_names(use)}"
-    )
+    text = f"the size {use.size} computed in the code cannot follow: {_names(use)}"
+    lock = conversion_lock(use) if use.op == CONVERSION else Lock(reason=text, op=use.op, site=use.site)
     for atoms in all_atoms:
         if atoms is not None:
-            space.lock_at(atoms, Lock(reason=text, op=use.op, site=use.site))
+            space.lock_at(atoms, lock)
 
 
 def _read_shapes(use: SizeUse, labels: Mapping[str, Labels]) -> list[Atoms | None]:

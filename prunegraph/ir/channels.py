@@ -73,3 +73,6 @@ class LockedGroup:
     width: int
     members: tuple[Member, ...]
     locks: tuple[Lock, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.width} wide: {'; '.join(map(str, self.locks))}"

@@ -250,7 +250,7 @@ RULES: dict[Any, Rule] = {
     aten.baddbmm: MatrixProduct("batch1", "batch2", "self"),
     aten.addbmm: SummedProduct("batch1", "batch2", "self"),
     aten.addmv: MatrixProduct("mat", "vec", "self"),
-    aten.outer: Outer(),
+    **dict.fromkeys((aten.outer, aten.ger), Outer()),
     aten.bilinear: Bilinear(),
     **{op: Convolution() for op in (aten.conv1d, aten.conv2d, aten.conv3d)},
     **{op: Convolution(True) for op in (aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)},

@@ -303,3 +303,36 @@ def test_what_a_longer_input_would_read_stays(cut: Callable[[Tensor, int], Tenso
     assert "table[1]" not in {f"{m.tensor}[{m.dim}]" for group in graph.groups for m in group.members}
     reasons = {lock.reason for g in graph.locked for lock in g.locks if g.members[0].tensor == "table"}
     assert "which indices are read depends on the input" in reasons
+
+
+class ScaledHeads(nn.Module):
+    """Attention after a grouped convolution: heads go with its groups, or channels within heads with those in groups.
+
+    The scale makes an ordinary number of the width of a head, so that it must stay, and heads alone fit no group.
+    """
+
+    def __init__(self, scale: Callable[[int], float]) -> None:
+        super().__init__()
+        self.scale, self.head = scale, 4
+        self.a, self.b = nn.Conv1d(1, 16, 1), nn.Conv1d(16, 16, 3, padding=1, groups=4)
+        self.qkv, self.c = nn.Conv1d(16, 48, 1), nn.Conv1d(16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = x + self.b(x)
+        q, k, v = (y.unflatten(1, (-1, self.head)) for y in self.qkv(x).chunk(3, 1))
+        weights = (q.transpose(-1, -2) @ k * self.scale(self.head)).softmax(-1)
+        return self.c(x + (v @ weights.transpose(-1, -2)).flatten(1, 2))
+
+
+def test_one_channel_that_is_left_tells_of_the_ordinary_number() -> None:
+    graph = build_graph(ScaledHeads(lambda width: float(width) ** -0.5), torch.randn(2, 1, 12))
+    assert any("ordinary number of the size 4" in lock.reason for lock in locks(graph, "a.weight[0]"))
+    assert build_graph(ScaledHeads(lambda width: width**-0.5), torch.randn(2, 1, 12)).coverage > 0.99
+
+
+def test_a_locked_group_says_where_and_why() -> None:
+    graph = graph_of(hard_coded_view)
+    text = str(next(group for group in graph.locked if group.name == "a.weight[0]"))
+    assert text.startswith("a.weight[0], 8 wide: the size 8 is written in the code (aten.")
+    assert "array" not in text

@@ -29,3 +29,15 @@ def test_addbmm_meets_fixed_sizes() -> None:
     study = Study(lambda a, b: torch.addbmm(torch.ones(5, 7).double(), a, b), a=a, b=b)
     assert set(study.locked) == {"a.1", "b.2"}
     study.check()
+
+
+@pytest.mark.parametrize("outer", [torch.outer, torch.ger])
+def test_an_outer_product_keeps_the_indices_of_both(outer) -> None:
+    a, b = randoms((5,), (7,))
+    study = Study(lambda a, b: outer(a, b), a=a, b=b)
+    assert {frozenset(key.split()): size for key, size in study.free.items()} == {
+        frozenset(("a.0", "out.0")): 5,
+        frozenset(("b.0", "out.1")): 7,
+    }
+    assert study.locked == {}
+    study.check()

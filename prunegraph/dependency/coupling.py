@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from prunegraph.dependency.grouping import Grouping, group_channels
-from prunegraph.dependency.label_space import Place
+from prunegraph.dependency.label_space import Choice, Place
 from prunegraph.dependency.propagation import Propagation, propagate
 from prunegraph.dependency.size_uses import settle
 from prunegraph.dependency.torch_modules import add_module_sizes
@@ -54,7 +54,7 @@ def couple(trace: Trace, book: RuleBook) -> Coupling:
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     if best.fixed_share > _WORTH_A_TRY and _other_ways(best):
         best = min(best, _turned_by_lines(trace, book, first), key=lambda coupling: coupling.fixed_share)
-    return best
+    return _turned_back(trace, book, best) if best.fixed_share > _WORTH_A_TRY else best
 
 
 def _turned_by_lines(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
@@ -69,6 +69,18 @@ def _turned_by_lines(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
     return best
 
 
+def _turned_back(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
+    """Takes the likeliest way again where it was left for another one and all was locked nevertheless.
+
+    Lines that many modules run are turned in all of them, and in some the likeliest way may have been right.
+    """
+    for question in dict.fromkeys(question for _, question in _in_vain(best)):
+        back = {place for place in _in_vain(best) if place[1] == question}
+        turned = {place: way for place, way in best.turned.items() if place not in back}
+        best = min(best, _couple(trace, book, turned), key=lambda coupling: coupling.fixed_share)
+    return best
+
+
 def _couple(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Coupling:
     found = propagate(trace, book, turned)
     add_module_sizes(found.space)
@@ -79,9 +91,16 @@ def _couple(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Coupli
 
 def _other_ways(coupling: Coupling) -> Mapping[Place, int]:
     """The next way of each choice after which everything was locked."""
+    locked = _locked_choices(coupling)
+    return {choice.place: choice.taken + 1 for choice in locked if choice.taken + 1 < len(choice.ways)}
+
+
+def _in_vain(coupling: Coupling) -> list[Place]:
+    """Where another way than the likeliest was taken, and everything was locked nevertheless."""
+    return [choice.place for choice in _locked_choices(coupling) if choice.taken]
+
+
+def _locked_choices(coupling: Coupling) -> list[Choice]:
+    """After which nothing of the way that was taken is prunable."""
     channel_of = coupling.grouping.channel_of
-    return {
-        choice.place: choice.taken + 1
-        for choice in coupling.found.space.choices
-        if (channel_of[choice.ways[choice.taken]] < 0).all() and choice.taken + 1 < len(choice.ways)
-    }
+    return [c for c in coupling.found.space.choices if (channel_of[c.ways[c.taken]] < 0).all()]

@@ -146,3 +146,57 @@ def test_choices_are_turned_line_by_line_where_turning_all_swaps_them() -> None:
     result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
     assert {layer.weight.shape for layer in (result.model.queries, result.model.keys)} == {(16, 32)}
     assert result.model.out.weight.shape == (32, 16)
+
+
+class GroupedLinear(nn.Module):
+    """DeepFilterNet's linear map in groups of features."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.randn(groups, inputs // groups, outputs // groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(*x.shape[:2], self.groups, -1)
+        return torch.einsum("btgi,gih->btgh", x, self.weight).flatten(2, 3)
+
+
+class SqueezedGRU(nn.Module):
+    """A GRU between two such maps, or with a skip connection around it."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int | None = None) -> None:
+        super().__init__()
+        self.enter, self.gru = GroupedLinear(inputs, hidden, 4), nn.GRU(hidden, hidden, batch_first=True)
+        self.leave = GroupedLinear(hidden, outputs, 4) if outputs else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x).relu()
+        y, _ = self.gru(x)
+        return y + x if self.leave is None else self.leave(y)
+
+
+class OneLineInManyPlaces(nn.Module):
+    """The same view wants its groups in one module, and the features within them in another."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.bands = 16
+        self.a, self.b, self.last = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 10, 1), nn.Conv2d(8, 1, 1)
+        self.gru, self.filters = SqueezedGRU(128, hidden, 128), SqueezedGRU(128, hidden)
+        self.out = GroupedLinear(hidden, 160, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.a(x)
+        batch, _, frames, bands = x.shape
+        features = self.gru(x.permute(0, 2, 3, 1).flatten(2))
+        gains = self.last(x + features.view(batch, frames, bands, -1).permute(0, 3, 1, 2))
+        filters = self.out(self.filters(features)).view(batch, frames, self.bands, 10)
+        return gains, filters + self.b(x).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("hidden", [8, 16, 24])
+def test_a_line_may_go_one_way_here_and_another_there(hidden: int) -> None:
+    graph = prunegraph.build_graph(OneLineInManyPlaces(hidden), torch.randn(1, 1, 9, 16))
+    widths = {group.name: group.width for group in graph.groups}
+    assert widths["filters.gru.weight_ih_l0[0]"] == widths["gru.gru.weight_ih_l0[0]"] == hidden // 4
+    assert graph.coverage > 0.99

@@ -93,7 +93,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a network costs, which channels can go together, and what is locked and why."""
-    request = _request(network, checkpoint, kwargs, input_shape)
+    request = network_request(network, checkpoint, kwargs, input_shape)
     with working():
         if graphml is not None and not graphml.parent.is_dir():
             raise InputError(f"there is no directory {graphml.parent} for {graphml.name}")
@@ -190,7 +190,7 @@ def prune(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
 ) -> None:
     """Remove the channels that a network can do without, prove the result, and save it."""
-    request = _request(network, checkpoint, kwargs, input_shape, seed)
+    request = network_request(network, checkpoint, kwargs, input_shape, seed)
     if macs is params is latency_ms is rtf is ratio is None:
         raise typer.BadParameter("give --macs, --params, --latency-ms or --rtf, or --ratio", param_hint="the budget")
     pins = _pins(pin or [])
@@ -247,7 +247,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Prove a saved result against the dense network, also after fine-tuning."""
-    request = _request(network, checkpoint, kwargs, input_shape)
+    request = network_request(network, checkpoint, kwargs, input_shape)
     with working():
         dtype = floating_dtype(read(directory).state.tensors)
         model, example = open_network(request, dtype)
@@ -277,9 +277,10 @@ def plugins(as_json: Json = False) -> None:
         tables.show_criteria(output(), criteria, owners)
 
 
-def _request(
+def network_request(
     network: str, checkpoint: Path | None, kwargs: str | None, shapes: Sequence[str] | None, seed: int = 0
 ) -> NetworkRequest:
+    """The network as the user typed it."""
     return NetworkRequest(
         target=network,
         kwargs=parse_kwargs(kwargs),

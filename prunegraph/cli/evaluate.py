@@ -10,9 +10,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
 from prunegraph.cli.mixtures import MixtureRequest, open_mixtures
-from prunegraph.cli.network import NetworkRequest, find_device, floating_dtype, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.network import NetworkRequest, find_device, floating_dtype, open_network
 from prunegraph.cli.shell import Stages, note, output, print_json, working
 from prunegraph.cli.tables import show_evaluation
 from prunegraph.errors import InputError
@@ -95,13 +95,7 @@ def evaluate_command(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
 ) -> None:
     """Measure how well, and how fast, a network or a saved result separates two speakers."""
-    request = NetworkRequest(
-        target=network,
-        kwargs=parse_kwargs(kwargs),
-        checkpoint=checkpoint,
-        shapes=parse_shapes(input_shape or ()),
-        seed=seed,
-    )
+    request = network_request(network, checkpoint, kwargs, input_shape, seed)
     asked = MixtureRequest(
         speakers=speakers,
         corpus=corpus,

@@ -14,8 +14,8 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network
-from prunegraph.cli.network import NetworkRequest, floating_dtype, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
+from prunegraph.cli.network import floating_dtype, open_network
 from prunegraph.cli.rounds import RoundsRequest, gradual_pruning, recovered
 from prunegraph.cli.shell import note, output, print_json, working
 from prunegraph.cli.speech import (
@@ -105,13 +105,7 @@ def finetune(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
 ) -> None:
     """Recover the quality of a saved result: closed-form compensation, then training on mixtures of speakers."""
-    request = NetworkRequest(
-        target=network,
-        kwargs=parse_kwargs(kwargs),
-        checkpoint=checkpoint,
-        shapes=parse_shapes(input_shape or ()),
-        seed=seed,
-    )
+    request = network_request(network, checkpoint, kwargs, input_shape, seed)
     heard = SpeechRequest(
         speakers=speakers,
         corpus=corpus,
@@ -126,11 +120,7 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         if os.path.lexists(destination):
             raise InputError(f"{destination} exists already; give another --output")
         settings = RecoverySettings(
-            steps=steps,
-            learning_rate=learning_rate,
-            check_every=check_every,
-            waveform_weight=distil,
-            seed=seed,
+            steps=steps, learning_rate=learning_rate, check_every=check_every, waveform_weight=distil, seed=seed
         )
         fabric = _launched(accelerator, devices, nodes, precision)
         saved = read(directory)

@@ -8,8 +8,8 @@ import torch
 import typer
 
 from prunegraph.capture.example import normalise_example
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network
-from prunegraph.cli.network import NetworkRequest, open_network, parse_kwargs, parse_shapes
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
+from prunegraph.cli.network import open_network
 from prunegraph.cli.shell import Stages, note, output, print_json, working
 from prunegraph.cli.tables import show_profile, show_rounding
 from prunegraph.errors import InputError
@@ -41,9 +41,7 @@ def profile_command(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
 ) -> None:
     """Measure what a network's ops take on this device, so that prune can meet a latency."""
-    request = NetworkRequest(
-        target=network, kwargs=parse_kwargs(kwargs), checkpoint=checkpoint, shapes=parse_shapes(input_shape or ())
-    )
+    request = network_request(network, checkpoint, kwargs, input_shape)
     if threads is not None:
         torch.set_num_threads(threads)
     with working():

@@ -14,6 +14,7 @@ from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Networ
 from prunegraph.cli.mixtures import MixtureRequest, open_mixtures
 from prunegraph.cli.network import NetworkRequest, find_device, floating_dtype, open_network
 from prunegraph.cli.shell import Stages, note, output, print_json, working
+from prunegraph.cli.speech import SpeechRequest
 from prunegraph.cli.tables import show_evaluation
 from prunegraph.errors import InputError
 from prunegraph.evaluation.separation import Evaluation, evaluate
@@ -96,20 +97,16 @@ def evaluate_command(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Measure how well, and how fast, a network or a saved result separates two speakers."""
     request = network_request(network, checkpoint, kwargs, input_shape, seed)
-    asked = MixtureRequest(
+    source = SpeechRequest(
         speakers=speakers,
         corpus=corpus,
         librimix=librimix,
         manifests=manifests,
-        sample_rate=sample_rate,
-        part=part,
-        subset=subset,
-        task=task,
-        mode=mode,
         mixture=mixture,
-        count=count,
-        skip_bad=skip_bad,
-        seed=seed,
+        sample_rate=sample_rate,
+    )
+    asked = MixtureRequest(
+        source=source, part=part, subset=subset, task=task, mode=mode, count=count, skip_bad=skip_bad, seed=seed
     )
     metrics = ["si_sdr", "sdr", *(["pesq"] if pesq else []), *(["stoi"] if stoi else [])]
     with working():

@@ -45,6 +45,7 @@ class Contraction(Protocol):
         channel_dim: the output's dimension over output channels.
         blocks: number of independent problems.
         same_windows: whether all blocks meet the same windows, but for the ends of the signal.
+        is_output: whether the op gives this out as it is; a recurrent layer does not show what its gates read.
     """
 
     weight: Tensor
@@ -54,6 +55,7 @@ class Contraction(Protocol):
     channel_dim: int
     blocks: int
     same_windows: bool
+    is_output: bool
 
     def output(self) -> Tensor:
         """What the linear part of the op gives."""
@@ -66,9 +68,9 @@ class Contraction(Protocol):
 
 
 class LinearMap:
-    """``y[..., o] = sum_i x[..., i] weight[o, i] + bias[o]``; also what the gates of a recurrent layer read."""
+    """``y[..., o] = sum_i x[..., i] weight[o, i] + bias[o]``."""
 
-    input_dim, output_dim, channel_dim, blocks, same_windows = 1, 0, -1, 1, True
+    input_dim, output_dim, channel_dim, blocks, same_windows, is_output = 1, 0, -1, 1, True, True
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
         self.x, self.weight, self.bias = x, weight, bias
@@ -89,10 +91,16 @@ class LinearMap:
         return coefficients[0].mT
 
 
+class Gates(LinearMap):
+    """What the gates of a recurrent layer read of its input."""
+
+    is_output = False
+
+
 class Convolution:
     """Convolutions of any number of dimensions, grouped or not; the blocks are the groups."""
 
-    input_dim, output_dim, same_windows = 1, 0, False
+    input_dim, output_dim, same_windows, is_output = 1, 0, False, True
 
     def __init__(self, function: Callable[..., Tensor], arguments: Mapping[str, Any]) -> None:
         self.function, self.arguments = function, arguments
@@ -130,7 +138,7 @@ class TransposedConvolution:
     ``y[o, q s + r - p] = sum_{c, j} x[c, q - j] weight[c, o, r + j s]`` for phase r, stride s and padding p.
     """
 
-    input_dim, output_dim, same_windows = 0, 1, True
+    input_dim, output_dim, same_windows, is_output = 0, 1, True, True
 
     def __init__(self, function: Callable[..., Tensor], arguments: Mapping[str, Any]) -> None:
         self.function, self.arguments = function, arguments
@@ -212,7 +220,7 @@ def contractions(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapp
     if name == "linear":
         return [LinearMap(**dict(zip(("x", "weight", "bias"), args, strict=False)), **_renamed(kwargs))]
     if name in _CELLS:
-        return [LinearMap(args[0], args[2], args[4] if len(args) > 4 else None)]
+        return [Gates(args[0], args[2], args[4] if len(args) > 4 else None)]
     return _first_layer(args) if name in _RECURRENT else []
 
 
@@ -241,7 +249,7 @@ def _first_layer(args: Sequence[Any]) -> list[Contraction]:
     directions = 2 if bidirectional else 1
     each = len(weights) // (layers * directions)
     starts = range(0, each * directions, each)
-    return [LinearMap(args[0], weights[at], weights[at + 2] if has_biases else None) for at in starts]
+    return [Gates(args[0], weights[at], weights[at + 2] if has_biases else None) for at in starts]
 
 
 def _chunks(blocks: slice, windows: Tensor, outputs: Tensor, rank: int) -> Iterator[Chunk]:

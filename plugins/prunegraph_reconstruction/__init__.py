@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from prunegraph.plugin import Criterion, hookimpl
-from prunegraph_reconstruction.criterion import Reconstruction, removal_ranks
+from prunegraph_reconstruction.costs import macs_saved
+from prunegraph_reconstruction.criterion import Reconstruction, removal_scores
 
-__all__ = ["Reconstruction", "prunegraph_criteria", "removal_ranks"]
+__all__ = ["Reconstruction", "macs_saved", "prunegraph_criteria", "removal_scores"]
 
 
 @hookimpl

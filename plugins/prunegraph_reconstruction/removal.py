@@ -6,7 +6,8 @@ and fitting the others adds the error, and changes the coefficients, by
 .. math::
     e = \operatorname{tr} C_F^T (H^{-1}_{FF})^{-1} C_F, \qquad C \leftarrow C - H^{-1}_{:F} (H^{-1}_{FF})^{-1} C_F
 
-and the inverse likewise, so that no fit has to be solved anew.
+and the inverse likewise, so that no fit has to be solved anew. With the layer's effects for C, the error is that of the
+network's output.
 """
 
 from collections.abc import Sequence
@@ -21,25 +22,29 @@ _RIDGE = 1e-4
 _PORTION = 32
 
 
-def removal_order(group: ChannelGroup, layers: Sequence[LayerMoments]) -> Tensor:
-    """The channels of a group from the first to go to the last, shape ``(width,)``.
+def removal(group: ChannelGroup, layers: Sequence[LayerMoments]) -> tuple[Tensor, Tensor]:
+    """In which order the channels of a group go, and what each adds to the error.
 
-    In each round those go that add least to the error of all layers together, each relative to its output's energy: one
-    in 32 of those that are left, at least one.
+    In each round those go that add least to the error of all layers together: one in 32 of those that are left, at
+    least one.
+
+    Returns:
+        The channels from the first to go to the last, and what each adds, both of shape ``(width,)``.
     """
     readers = [_Reader(layer, group.name) for layer in layers]
     left = torch.arange(group.width, device=layers[0].moments.device)
-    order = []
+    order, added = [], []
     while len(left):
         errors = sum(reader.errors() for reader in readers)
         assert isinstance(errors, Tensor)
         least = errors.argsort(stable=True)[: max(1, len(left) // _PORTION)]
         order.append(left[least])
+        added.append(errors[least])
         gone = torch.zeros(len(left), dtype=torch.bool, device=left.device).index_fill_(0, least, True)
         left = left[~gone]
         for reader in readers:
             reader.remove(gone)
-    return torch.cat(order)
+    return torch.cat(order), torch.cat(added)
 
 
 class _Reader:
@@ -56,18 +61,16 @@ class _Reader:
         tiny = torch.finfo(layer.moments.dtype).tiny
         inverse = torch.linalg.inv(layer.moments + (ridge[:, None, None] + tiny**0.5) * identity)
         self.inverse = inverse[:, of_group[:, None], of_group]
-        self.coefficients = layer.coefficients[:, of_group]
+        self.effects = layer.effects[:, of_group]
         self.taps = features.shape[1]
-        energy = (layer.coefficients * (layer.moments @ layer.coefficients)).sum()
-        self.energy = energy.clamp_min(tiny)
 
     def errors(self) -> Tensor:
         """What removing each of the channels that are left, and no other, adds; shape ``(channels,)``."""
-        blocks, _, outputs = self.coefficients.shape
-        read = self.coefficients.view(blocks, -1, self.taps, outputs)
+        blocks, _, outputs = self.effects.shape
+        read = self.effects.view(blocks, -1, self.taps, outputs)
         tiles = self.inverse.view(blocks, read.shape[1], self.taps, read.shape[1], self.taps)
         within = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-        errors: Tensor = (read * torch.linalg.solve(within, read)).sum((0, 2, 3)) / self.energy
+        errors: Tensor = (read * torch.linalg.solve(within, read)).sum((0, 2, 3))
         return errors
 
     def remove(self, gone: Tensor) -> None:
@@ -77,4 +80,4 @@ class _Reader:
         columns = self.inverse[:, left[:, None], removed]
         fit = torch.linalg.solve(self.inverse[:, removed[:, None], removed], columns.mT).mT
         self.inverse = self.inverse[:, left[:, None], left].baddbmm_(fit, columns.mT, alpha=-1)
-        self.coefficients = self.coefficients[:, left].baddbmm_(fit, self.coefficients[:, removed], alpha=-1)
+        self.effects = self.effects[:, left].baddbmm_(fit, self.effects[:, removed], alpha=-1)

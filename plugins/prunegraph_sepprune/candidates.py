@@ -1,27 +1,15 @@
-"""Stage 1: where the MACs are."""
+"""Stage 1: which groups lose channels, and how many."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
+from torch import Tensor
 
 from prunegraph.ir.budget import Budget
 from prunegraph.plugin import GraphView
 from prunegraph.selection.selector import Projection, prunable_groups
-
-
-def macs_saved(graph: GraphView) -> Mapping[str, float]:
-    """By how much the MACs fall when all channels but one of a group go: group name -> share of the network's MACs."""
-    bounds = np.cumsum([0, *(group.width for group in graph.groups)])
-    everything = np.ones(bounds[-1], bool)
-    dense = graph.macs_and_parameters(everything)[0]
-    saved = {}
-    for group, start, end in zip(graph.groups, bounds[:-1], bounds[1:], strict=True):
-        kept = everything.copy()
-        kept[start + 1 : end] = False
-        saved[group.name] = (dense - graph.macs_and_parameters(kept)[0]) / max(dense, 1)
-    return MappingProxyType(saved)
+from prunegraph_reconstruction import macs_saved
 
 
 def candidate_groups(graph: GraphView, budget: Budget, share: float) -> frozenset[str]:
@@ -43,14 +31,14 @@ def candidate_groups(graph: GraphView, budget: Budget, share: float) -> frozense
     return frozenset(chosen)
 
 
-def even_widths(graph: GraphView, budget: Budget, candidates: frozenset[str]) -> list[int]:
-    """How many channels of each group stay when every candidate loses about the same share and the others nothing.
+def widths_left(graph: GraphView, budget: Budget, candidates: frozenset[str], prior: Mapping[str, Tensor]) -> list[int]:
+    """How many channels of each group stay when the candidates lose those that the prior ranks last.
 
     Raises:
         BudgetError: the candidates alone cannot meet the budget.
     """
     whole = sorted({group.name for group in graph.groups} - candidates)
-    ranks = [np.linspace(0, 1, group.width) for group in graph.groups]
-    stays = Projection(graph, replace(budget, exclude=(*budget.exclude, *whole)))(np.concatenate(ranks))
+    scores = [prior[group.name].double().cpu().numpy() for group in graph.groups]
+    stays = Projection(graph, replace(budget, exclude=(*budget.exclude, *whole)))(np.concatenate(scores))
     bounds = np.cumsum([group.width for group in graph.groups])[:-1]
     return [int(part.sum()) for part in np.split(stays, bounds)]

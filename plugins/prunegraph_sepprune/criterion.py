@@ -11,10 +11,10 @@ from prunegraph.errors import BudgetError
 from prunegraph.plugin import CriterionContext, GraphView, Need, NetworkScores
 from prunegraph.selection.selector import prunable_groups
 from prunegraph_magnitude.relative import log_magnitudes
-from prunegraph_reconstruction import removal_ranks
-from prunegraph_sepprune.candidates import candidate_groups, even_widths
+from prunegraph_reconstruction import removal_scores
+from prunegraph_sepprune.candidates import candidate_groups, widths_left
 from prunegraph_sepprune.learning import LearningSettings, MaskLearner, learn_logits
-from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks, ranks
+from prunegraph_sepprune.masks import GUMBEL_MEDIAN, BudgetMasks, ThresholdMasks
 
 Mode = Literal["budget", "epsilon"]
 
@@ -27,8 +27,8 @@ class SepPrune:
     for the paper's own rule, `ThresholdMasks`. Scores are a deterministic function of what was learned.
 
     Attributes:
-        mode: ``budget``: every candidate group loses the same share of its channels, such that the sampled masks meet
-            the budget; a channel's score is the rank of its logit in its group, from 0 to 1.
+        mode: ``budget``: as many channels of each candidate group stay as by the criterion ``reconstruction``, and the
+            sampled masks meet the budget; the channel of the n-th logit in its group has the n-th of its scores.
             ``epsilon``: one threshold for all; a channel's score is its logit less the logit at which it is kept in
             half of the samples, and `Budget(threshold=0)` keeps what that says.
         epsilon: the threshold in ``epsilon`` mode; a larger one keeps fewer channels.
@@ -72,7 +72,7 @@ class SepPrune:
         prior = self._prior(graph, weights, context)
         learner = self.learner(graph, context, prior)
         learn_logits(learner, context, self.learning)
-        learned = {name: self._scores(logits) for name, logits in learner.logits().items()}
+        learned = {name: self._scores(logits, prior[name]) for name, logits in learner.logits().items()}
         best = max((float(scores.max()) for scores in learned.values()), default=0.0)
         whole = {name: torch.full_like(scores, max(best, 0.0) + 1.0) for name, scores in prior.items()}
         return NetworkScores(whole | learned)
@@ -81,12 +81,12 @@ class SepPrune:
         self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
         if self.mode == "budget" and context.moments is not None:
-            return removal_ranks(graph, weights, context.moments)
+            return removal_scores(graph, weights, context.moments)
         return log_magnitudes(graph, weights)
 
-    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.mode == "budget":
-            return ranks(logits)
+    def _scores(self, logits: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        if self.mode == "budget":  # masks decide which channels stay; how many, the prior
+            return torch.empty_like(prior).index_copy_(0, logits.argsort(stable=True), prior.sort().values)
         return logits - (ThresholdMasks(self.epsilon).threshold - GUMBEL_MEDIAN)
 
     def learner(self, graph: GraphView, context: CriterionContext, prior: Mapping[str, torch.Tensor]) -> MaskLearner:
@@ -97,15 +97,15 @@ class SepPrune:
             return MaskLearner(graph, context, allowed, ThresholdMasks(self.epsilon), self.learning, prior)
         names = candidate_groups(graph, context.budget, self.candidate_share)
         try:
-            staying = even_widths(graph, context.budget, names)
+            staying = widths_left(graph, context.budget, names, prior)
         except BudgetError:  # the candidates alone cannot save that much
-            names, staying = allowed, even_widths(graph, context.budget, allowed)
+            names, staying = allowed, widths_left(graph, context.budget, allowed, prior)
         masks = BudgetMasks([group.width for group in graph.groups], staying, boldness(graph, staying))
         return MaskLearner(graph, context, names, masks, self.learning, prior)
 
 
 def boldness(graph: GraphView, staying: Sequence[int]) -> float:
-    """Half at half of the MACs, and with the square of what goes: a prior is the better the less it must decide."""
+    """A fifth at half of the MACs, and with the square of what goes: a prior is right the more, the less has to go."""
     kept = np.concatenate([np.arange(g.width) < count for g, count in zip(graph.groups, staying, strict=True)])
     share = graph.macs_and_parameters(kept)[0] / graph.macs_and_parameters(np.ones_like(kept))[0]
-    return min(1.0, 2 * (1 - share) ** 2)
+    return 0.8 * (1 - share) ** 2

@@ -60,7 +60,7 @@ class _Program:
 
     def __init__(self, graph: DependencyGraph) -> None:
         self.trace = graph.trace
-        self.function = _differentiable(graph.trace)
+        self.function = differentiable_record(graph.trace)
         tensors = {spec.name: graph.weights[spec.name].detach() for spec in graph.trace.tensors.values()}
         self.leaves = {
             spec.name: tensors[spec.name].requires_grad_()
@@ -94,7 +94,7 @@ class _Program:
         return self.trace.output.rebuild(outputs)
 
 
-def _differentiable(trace: Trace) -> fx.GraphModule:
+def differentiable_record(trace: Trace) -> fx.GraphModule:
     """The record as a function of all tensors and inputs, ready for autograd.
 
     CuDNN differentiates recurrent layers in training mode only; without dropout both modes compute the same.

@@ -1,4 +1,4 @@
-"""Second moments of what layers read, on the recorded forward pass."""
+"""Second moments of what layers read, and of what their errors do, on the recorded forward pass."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.importance.batches import GraphOf, batches_of, graph_for, pair_of, recorded_inputs
+from prunegraph.importance.effects import Probe, Sensitivity, relative
 from prunegraph.plugin.contracts import LayerMoments
 
 BATCHES = 8
@@ -31,7 +32,8 @@ class InputMoments:
     Convolutions, transposed ones without groups and dilation, linear maps, and what the first layer of a recurrent
     network reads of its input, unless they read thousands of features; their weights may be computed from parameters,
     as by weight norm. A layer that is used several times sums over its uses. The record of the network is run, in eval
-    mode and on copies of its tensors.
+    mode and on copies of its tensors: once for what is read, and once with derivatives, for what errors in the outputs
+    of the layers do. Where it cannot be differentiated, each layer's errors count relative to its output.
 
     Attributes:
         graph: the network's dependency graph.
@@ -52,13 +54,14 @@ class InputMoments:
         """Goes through the data, then gives one layer after the other, in the order of their first use."""
         readings: dict[DependencyGraph, _Reading] = {}
         layers: _Layers = {}
+        noise = torch.Generator().manual_seed(0)
         for number, batch in enumerate(islice(batches_of(self.data), BATCHES)):
             where = f"batch {number} of the data"
             inputs, _ = pair_of(batch, where)
             graph = graph_for(inputs, self.graph, self.graph_of)
             if graph not in readings:
                 readings[graph] = _Reading(graph, layers)
-            readings[graph].add(inputs, where)
+            readings[graph].add(inputs, where, noise)
         yield from (layer.moments() for layer in layers.values() if layer.is_counted)
 
 
@@ -69,9 +72,10 @@ class _Reading(fx.Interpreter):
         super().__init__(graph.trace.as_module())
         self.source, self.layers = graph, layers
         self.varying = _depend_on_inputs(graph)
+        self.probe = Probe(graph.trace, self._sensitivities)
 
     @torch.no_grad()
-    def add(self, inputs: Any, where: str) -> None:
+    def add(self, inputs: Any, where: str, noise: torch.Generator) -> None:
         given = recorded_inputs(self.source.trace, inputs, where)
         tensors = [self.source.weights[spec.name] for spec in self.source.trace.tensors.values()]
         try:
@@ -79,25 +83,31 @@ class _Reading(fx.Interpreter):
             self.run(*(tensor.detach().clone() for tensor in (*tensors, *given)))
         except RuntimeError as error:
             raise InputError(f"the network cannot be run on {where}: {error}") from error
+        try:
+            self.probe.add(tensors, given, noise)
+        except RuntimeError:
+            for layer in self.layers.values():
+                layer.sensitivity = None
 
     def run_node(self, n: fx.Node) -> Any:
-        if isinstance(n.target, torch._ops.OpOverload):
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            # The op by its name in torch: unlike the ATen call it takes numbers for lists of one.
-            name = n.target.overloadpacket.__name__
-            function = getattr(torch, name, getattr(F, name, None))
-            for call in contractions(function, args, kwargs) if function else ():
-                self._see(call, next(node for node in n.all_input_nodes if self.env[node] is call.weight))
+        for weight, call in _contractions(self, n):
+            key = self._key(weight, call)
+            if key not in self.layers and weight not in self.varying:
+                self.layers[key] = _Layer(key[0], self._channels(call, weight))
+            if key in self.layers:
+                self.layers[key].add(call)
         return super().run_node(n)
 
-    def _see(self, call: Contraction, weight: fx.Node) -> None:
+    def _key(self, weight: fx.Node, call: Contraction) -> tuple[str, type]:
+        """A tied filter bank is convolved with, and convolved back: two layers."""
         spec = self.source.trace.tensors.get(weight.name)
-        name = spec.name if spec else weight.name
-        key = name, type(call)  # a tied filter bank is convolved with, and convolved back
-        if key not in self.layers and weight not in self.varying:
-            self.layers[key] = _Layer(name, self._channels(call, weight))
-        if key in self.layers:
-            self.layers[key].add(call)
+        return spec.name if spec else weight.name, type(call)
+
+    def _sensitivities(self, running: fx.Interpreter, n: fx.Node) -> Iterator[tuple[Sensitivity, Contraction]]:
+        for weight, call in _contractions(running, n):
+            layer = self.layers.get(self._key(weight, call))
+            if layer is not None and layer.is_counted and layer.sensitivity is not None:
+                yield layer.sensitivity, call
 
     def _channels(self, call: Contraction, weight: fx.Node) -> Mapping[str, NDArray[np.int64]]:
         """The groups along the weight's input dimension -> where each of their channels is, ``(width, places)``."""
@@ -114,6 +124,17 @@ class _Reading(fx.Interpreter):
         return found
 
 
+def _contractions(running: fx.Interpreter, n: fx.Node) -> Iterator[tuple[fx.Node, Contraction]]:
+    """What a node of a running record contracts, each with the node of its weight."""
+    if isinstance(n.target, torch._ops.OpOverload):
+        args, kwargs = running.fetch_args_kwargs_from_env(n)
+        # The op by its name in torch: unlike the ATen call it takes numbers for lists of one.
+        name = n.target.overloadpacket.__name__
+        function = getattr(torch, name, getattr(F, name, None))
+        for call in contractions(function, args, kwargs) if function else ():
+            yield next(node for node in n.all_input_nodes if running.env[node] is call.weight), call
+
+
 class _Layer:
     """The sum of z z' over all uses of one weight, with z = (1, x)."""
 
@@ -121,6 +142,7 @@ class _Layer:
         self.name, self.channels = name, channels
         self.gram: Tensor | None = None
         self.is_counted = bool(channels)
+        self.sensitivity: Sensitivity | None = None
 
     def add(self, call: Contraction) -> None:
         for chunk in call.chunks(call.output()) if self.is_counted else ():
@@ -137,22 +159,31 @@ class _Layer:
         if not self.is_counted:
             return
         self.gram = call.weight.new_zeros(blocks, size, size, dtype=torch.float64)
-        self.has_bias = call.bias is not None
-        coefficients, self.features = _as_matrices(call, size - 1, outputs)
-        self.coefficients = coefficients.transpose(0, 1).flatten(1)[None] if call.same_windows else coefficients
+        self.has_bias, self.same_windows = call.bias is not None, call.same_windows
+        self.coefficients, self.features = _as_matrices(call, size - 1, outputs)
+        self.sensitivity = Sensitivity(diagonal=call.blocks * outputs**2 > MOST_NUMBERS)
 
     def moments(self) -> LayerMoments:
         assert self.gram is not None
         if not bool(self.gram.isfinite().all()):
             raise CriterionError(f"{self.name} meets values that are not finite on the data: mend the data")
         ones, sums, products = self.gram[:, :1, :1], self.gram[:, 1:, :1], self.gram[:, 1:, 1:]
-        centred = products - sums @ sums.mT / ones if self.has_bias else products
+        moments = (products - sums @ sums.mT / ones if self.has_bias else products) / ones
+        coefficients = self._with_one_window(self.coefficients)
+        energy = (coefficients * (moments @ coefficients)).sum()
+        known = self.sensitivity
+        effects = relative(self.coefficients, energy) if known is None else known.times_root(self.coefficients, energy)
         return LayerMoments(
             weight=self.name,
-            moments=centred / ones,
-            coefficients=self.coefficients,
+            moments=moments,
+            coefficients=coefficients,
+            effects=self._with_one_window(effects),
             features={name: self.features[places].reshape(len(places), -1) for name, places in self.channels.items()},
         )
+
+    def _with_one_window(self, coefficients: Tensor) -> Tensor:
+        """One block with the outputs of all, where they read the same."""
+        return coefficients.transpose(0, 1).flatten(1)[None] if self.same_windows else coefficients
 
 
 _Layers: TypeAlias = dict[tuple[str, type], _Layer]

@@ -76,6 +76,9 @@ class LayerMoments:
         moments: mean of $x x^T$, in float64, shape ``(blocks, features, features)``; of $x$ less its mean where the
             layer has a bias, which can make up for that.
         coefficients: $C$, in float64, shape ``(blocks, features, outputs)``.
+        effects: $C R$, of the same shape, with $R R^T$ the second moments of the derivatives of the network's output by
+            the layer's: with other coefficients $C'$, and $E$ standing to $C'$ as the effects to $C$, the squared
+            change of the network's output is about $|(effects - E)^T x|^2$, comparable over layers.
         features: group name -> features by which each of its channels is read, the same in all blocks, shape
             ``(width, features per channel)``; for the groups that are read here.
     """
@@ -83,6 +86,7 @@ class LayerMoments:
     weight: str
     moments: torch.Tensor
     coefficients: torch.Tensor
+    effects: torch.Tensor
     features: Mapping[str, NDArray[np.int64]]
 
 

@@ -7,9 +7,11 @@ from torch.nn import functional as F
 
 import prunegraph
 from prunegraph.errors import CriterionError
+from prunegraph.importance.moments import InputMoments
 from prunegraph.plugin import LayerMoments
 from prunegraph_magnitude.relative import log_magnitudes
-from prunegraph_reconstruction.removal import _RIDGE, removal_order
+from prunegraph_reconstruction import removal_scores
+from prunegraph_reconstruction.removal import _RIDGE, removal
 from tests.plugin.graphs import group, member
 from tests.plugin.networks import NETWORKS, batches, exact_batches, exact_network, network
 
@@ -27,21 +29,22 @@ def layer(seed: int, blocks: int, taps: int, others: int = 3) -> LayerMoments:
     return LayerMoments(
         weight="w",
         moments=inputs.mT @ inputs / 50,
-        coefficients=torch.randn(blocks, features, 4, generator=generator, dtype=torch.float64),
+        coefficients=torch.zeros(blocks, features, 4, dtype=torch.float64),
+        effects=torch.randn(blocks, features, 4, generator=generator, dtype=torch.float64),
         features={"w": places.numpy()},
     )
 
 
 def error_without(found: LayerMoments, gone: list[int]) -> float:
-    """Squared error, relative to the output's energy, of the ridge regression on all features but those of channels."""
+    """Squared error of the ridge regression on all features but those of channels."""
     size = found.moments.shape[1]
     ridge = _RIDGE * found.moments.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(size).double()
-    damped, target = found.moments + ridge, found.coefficients
+    damped, target = found.moments + ridge, found.effects
     keep = torch.tensor([f for f in range(size) if f not in found.features["w"][gone].flatten()])
     fitted = torch.zeros_like(target)
     fitted[:, keep] = torch.linalg.solve(damped[:, keep][:, :, keep], (damped @ target)[:, keep])
     missing = target - fitted
-    return float((missing * (damped @ missing)).sum() / (target * (found.moments @ target)).sum())
+    return float((missing * (damped @ missing)).sum())
 
 
 @pytest.mark.parametrize("taps", [1, 3])
@@ -51,10 +54,14 @@ def test_each_channel_that_goes_is_the_one_that_costs_least(seed: int, blocks: i
     layers = [layer(seed, blocks, taps), layer(seed + 10, 1, 1)]
     hidden = group("w", member("w", 0, [[channel] for channel in range(WIDTH)]))
     gone: list[int] = []
-    for channel in removal_order(hidden, layers).tolist():
+    total = 0.0
+    order, added = removal(hidden, layers)
+    for channel, error in zip(order.tolist(), added.tolist(), strict=True):
         left = [c for c in range(WIDTH) if c not in gone]
         costs = {c: sum(error_without(found, [*gone, c]) for found in layers) for c in left}
         assert costs[channel] == pytest.approx(min(costs.values()), rel=1e-6)
+        total += error
+        assert total == pytest.approx(costs[channel], rel=1e-6)
         gone.append(channel)
     assert sorted(gone) == list(range(WIDTH))
 
@@ -102,13 +109,44 @@ def test_what_no_layer_reads_is_ranked_by_its_norms() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_group_loses_the_same_share(name: str) -> None:
+def test_scores_rise_in_the_order_of_removal_within_each_group(name: str) -> None:
     data = batches(2)
     graph = prunegraph.build_graph(network(name), data[0][0])
-    scores = prunegraph.score(graph, "reconstruction", data=data)
+    layers = list(InputMoments(graph=graph, data=data))
+    scores = removal_scores(graph, graph.weights, layers)
     for found in graph.groups:
-        expected = torch.linspace(0, 1, found.width)
-        torch.testing.assert_close(scores[found.name].sort().values, expected)
+        readers = [layer for layer in layers if found.name in layer.features]
+        if readers:
+            assert scores[found.name].argsort().tolist() == removal(found, readers)[0].tolist()
+        assert 0 <= float(scores[found.name].min()) <= float(scores[found.name].max()) <= 1
+
+
+class Branches(nn.Module):
+    """Two equal branches, of which the second is hardly heard."""
+
+    def __init__(self, loud: float, quiet: float) -> None:
+        super().__init__()
+        self.loud, self.quiet = loud, quiet
+        self.first, self.second = (nn.Sequential(nn.Conv1d(2, 12, 1), nn.Tanh(), nn.Conv1d(12, 3, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.loud * self.first(x) + self.quiet * self.second(x)
+        return total
+
+
+@pytest.mark.parametrize(("loud", "quiet", "narrower"), [(1.0, 0.01, "second"), (0.01, 1.0, "first")])
+def test_what_is_hardly_heard_loses_more(loud: float, quiet: float, narrower: str) -> None:
+    torch.manual_seed(0)
+    model = Branches(loud, quiet)
+    data = [(torch.randn(2, 2, 50), torch.zeros(()))]
+    graph = prunegraph.build_graph(model, data[0][0])
+    scores = prunegraph.score(graph, "reconstruction", data=data)
+    kept = {
+        name.split(".")[0]: len(left)
+        for name, left in prunegraph.select(graph, scores, prunegraph.Budget(macs=0.5)).kept.items()
+    }
+    wider = "first" if narrower == "second" else "second"
+    assert kept[narrower] < kept.get(wider, 12)
 
 
 def test_it_needs_data() -> None:

@@ -16,8 +16,9 @@ from prunegraph import Budget
 from prunegraph.errors import PrunegraphError
 from prunegraph.plugin.contracts import NetworkScores
 from prunegraph_magnitude.relative import log_magnitudes
+from prunegraph_reconstruction import macs_saved
 from prunegraph_sepprune import SepPrune
-from prunegraph_sepprune.candidates import candidate_groups, even_widths, macs_saved
+from prunegraph_sepprune.candidates import candidate_groups, widths_left
 from prunegraph_sepprune.criterion import boldness
 from prunegraph_sepprune.learning import LearningSettings
 from prunegraph_sepprune.masks import BudgetMasks, StraightThrough
@@ -162,21 +163,32 @@ def test_every_group_keeps_its_number_of_channels() -> None:
     torch.testing.assert_close(masks.price(logits.detach())[:4], torch.full((4,), 1.5))
 
 
-@pytest.mark.parametrize(("staying", "rate"), [([8, 6], 0), ([4, 6], 2 * (28 / 62) ** 2), ([1, 1], 1)])
-def test_the_more_goes_the_bolder_masks_learn(staying: list[int], rate: float) -> None:
+@pytest.mark.parametrize(("staying", "gone"), [([8, 6], 0), ([4, 6], 28 / 62), ([1, 1], 59 / 62)])
+def test_the_more_goes_the_bolder_masks_learn(staying: list[int], gone: float) -> None:
     """With widths a and b, the network has ``a + a b + b`` MACs at each of its samples: 62 when it is whole."""
     model = nn.Sequential(nn.Conv1d(1, 8, 1), nn.Conv1d(8, 6, 1), nn.Conv1d(6, 1, 1))
     graph = prunegraph.build_graph(model, torch.randn(1, 1, 10))
-    assert boldness(graph, staying) == pytest.approx(rate)
+    assert boldness(graph, staying) == pytest.approx(0.8 * gone**2)
 
 
-def test_candidates_lose_the_same_share() -> None:
+def test_candidates_lose_what_the_prior_ranks_last() -> None:
     graph = prunegraph.build_graph(network(), torch.randn(2, 1, 32))
     everything = frozenset({"0.weight[0]", "2.weight[0]"})
-    assert even_widths(graph, Budget(ratio=0.5), everything) == [4, 3]
-    assert even_widths(graph, Budget(macs=0.5), frozenset({"0.weight[0]"})) == [3, 6]  # 3 k + 6 k + 6 <= 39
-    for scores in learn(SepPrune(candidate_share=1.0, learning=LearningSettings(steps=10))).values():
-        torch.testing.assert_close(scores.sort().values, torch.linspace(0, 1, len(scores)))
+    even = {group.name: torch.linspace(0, 1, group.width) for group in graph.groups}
+    assert widths_left(graph, Budget(ratio=0.5), everything, even) == [4, 3]
+    assert widths_left(graph, Budget(macs=0.5), frozenset({"0.weight[0]"}), even) == [3, 6]  # 3 k + 6 k + 6 <= 39
+    second_first = {**even, "2.weight[0]": even["2.weight[0]"] - 1}
+    assert widths_left(graph, Budget(macs=0.5), everything, second_first) == [8, 1]  # 3 * 8 + 8 + 1 <= 39
+
+
+def test_masks_decide_which_channels_stay_and_the_prior_how_many() -> None:
+    graph = prunegraph.build_graph(network(), torch.randn(2, 1, 32))
+    data = batches(network(), 4)
+    prior = prunegraph.score(graph, "reconstruction", data=data)
+    learned = learn(SepPrune(candidate_share=1.0, learning=LearningSettings(steps=10, learning_rate=5.0)))
+    for name, scores in learned.items():
+        torch.testing.assert_close(scores.sort().values, prior[name].sort().values)
+    assert any(learned[name].argsort().tolist() != prior[name].argsort().tolist() for name in prior)
 
 
 def test_a_threshold_keeps_the_scores_above_it() -> None:

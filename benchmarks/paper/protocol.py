@@ -126,7 +126,7 @@ class Run:
         self._score(FALLING, 1, partial(self._trained_with_falling_rate, network))
         if epochs > 1:
             found = self._trained(name, network, epochs)
-            self._score(name, len(found.checks), lambda: found.model)
+            self._score(name, sum(check.step > 0 for check in found.checks), lambda: found.model)
         self._train_from_scratch(scratch)
 
     def pruned(self) -> nn.Module:
@@ -229,7 +229,8 @@ class Run:
             self.say(f"masks, step {step} of {steps}: " + ", ".join(f"{name} {v:.3g}" for name, v in figures.items()))
 
     def _show_epoch(self, check: Check) -> None:
-        self.say(f"step {check.step}: loss {check.loss:.2f} dB, validation {check.validation:.2f} dB")
+        loss = "" if check.loss is None else f"loss {check.loss:.2f} dB, "
+        self.say(f"step {check.step}: {loss}validation {check.validation:.2f} dB")
 
 
 def _text(budget: prunegraph.Budget) -> str:

@@ -222,8 +222,9 @@ def _progress(shows: list[Callable[[Check], None]]) -> Callable[[Check], None]:
 
 
 def _show(check: Check) -> None:
-    validation = "" if check.validation is None else f", validation {check.validation:.2f} dB"
-    note(f"step {check.step}: loss {check.loss:.2f} dB{validation}, learning rate {check.learning_rate:.1e}")
+    losses = {"loss": check.loss, "validation": check.validation}
+    shown = "".join(f"{name} {value:.2f} dB, " for name, value in losses.items() if value is not None)
+    note(f"step {check.step}: {shown}learning rate {check.learning_rate:.1e}")
 
 
 def _report(found: Recovery, network: str, destination: Path, as_json: bool) -> None:

@@ -69,7 +69,8 @@ def recover(
         data: batches ``(inputs, targets)``: a list, a data loader, or a function that gives the batches from number
             ``start`` on, which makes resuming quick.
         settings: numbers.
-        validation: batches to decide by; without any, the training loss decides.
+        validation: batches to decide by, so that what comes out is never worse on them than what went in; without
+            any, the training loss decides.
         loss: takes outputs and targets to a scalar; less is better.
         teacher: the dense network, for distillation; left as it is.
         gradual: rounds of pruning on the way.
@@ -133,6 +134,8 @@ def _train(training: Training, run: Path | None, progress: Callable[[Check], Non
     settings = training.task.settings
     batches = stream(training.task.data, training.step, settings.seed)
     losses: list[Tensor] = []
+    if training.can_be_best_untrained:
+        progress(training.check(losses))
     while not training.is_over:
         training.prune_if_due()
         losses.append(training.advance(next(batches)))

@@ -37,8 +37,8 @@ class GradualPruning:
 class RecoverySettings:
     """How a network is trained.
 
-    The network is checked every ``check_every`` steps by its mean loss on the validation batches, or on the training
-    batches since the last check where there are none.
+    The network is checked every ``check_every`` steps by its mean loss on the validation batches, before the first step
+    too, or on the training batches since the last check where there are none.
 
     Attributes:
         steps: optimizer steps in all.
@@ -89,17 +89,19 @@ class Check:
 
     Attributes:
         step: optimizer steps made.
-        loss: mean training loss since the last check.
+        loss: mean training loss since the last check; None before the first step.
         validation: mean loss on the validation batches; None without any.
         learning_rate: with which the training goes on.
     """
 
     step: int
-    loss: float
+    loss: float | None
     validation: float | None
     learning_rate: float
 
     @property
     def figure(self) -> float:
         """What decides which network is best."""
-        return self.loss if self.validation is None else self.validation
+        figure = self.loss if self.validation is None else self.validation
+        assert figure is not None  # before the first step there is a check only where there are validation batches
+        return figure

@@ -1,5 +1,6 @@
 """The running state of a recovery: what a checkpoint stores, and how it moves by one step."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -96,6 +97,11 @@ class Training:
         return 0 if self.task.gradual is None else len(self.task.gradual.budgets)
 
     @property
+    def can_be_best_untrained(self) -> bool:
+        """Whether the network that was given is of the final size, and can be measured before the first step."""
+        return self.step == 0 and self.rounds == 0 and bool(self.task.validation) and not self.checks
+
+    @property
     def is_over(self) -> bool:
         """Whether all steps are made, or no improvement is in sight."""
         limit = self.task.settings.stop_after
@@ -157,21 +163,20 @@ class Training:
     def check(self, losses: Sequence[Tensor]) -> Check:
         """Measures, remembers the best network, and lets the schedule follow.
 
+        Args:
+            losses: of the steps since the last check; without any, there must be validation batches.
+
         Raises:
             InputError: a loss is not finite.
         """
         fabric = self.task.fabric
-        mean = fabric.all_reduce(torch.stack(list(losses)).mean())
-        assert isinstance(mean, Tensor)
-        loss = float(fabric.broadcast(mean))
+        loss = float(fabric.broadcast(_mean_over_processes(fabric, losses))) if losses else None
         validation = float(fabric.broadcast(self._validate())) if self.task.validation else None
-        figure = loss if validation is None else validation
-        if not (torch.isfinite(torch.tensor([loss, figure])).all()):
-            first = self.step - len(losses) + 1
-            raise InputError(
-                f"the loss is {loss if validation is None else (loss, validation)} in steps {first} to {self.step}: "
-                "lower the learning rate or mend the batches"
-            )
+        found = [value for value in (loss, validation) if value is not None]
+        if not all(map(math.isfinite, found)):
+            where = f"in steps {self.step - len(losses) + 1} to {self.step}" if losses else "before the first step"
+            raise InputError(f"the loss is {found} {where}: lower the learning rate or mend the batches")
+        figure = found[-1]
         self.schedule.step(figure)
         self.stale += 1
         if self.best is None or figure < self.best.figure:
@@ -238,6 +243,12 @@ class Training:
         self.step, self.stale = state["step"], state["stale"]
         self.checks = [Check(**check) for check in state["checks"]]
         self.best = None if state["best"] is None else Best(**state["best"])
+
+
+def _mean_over_processes(fabric: "Fabric", losses: Sequence[Tensor]) -> Tensor:
+    mean = fabric.all_reduce(torch.stack(list(losses)).mean())
+    assert isinstance(mean, Tensor)
+    return mean
 
 
 def _fixed(settings: RecoverySettings) -> dict[str, Any]:

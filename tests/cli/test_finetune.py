@@ -26,7 +26,7 @@ def test_a_saved_result_is_recovered_and_saved_and_still_proved(run, saved, spea
     result = run("finetune", *SEPARATOR, saved, "--speakers", speakers, "--output", tmp_path / "tuned", *QUICK, *more)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert [check["step"] for check in document["checks"]] == [3, 6]
+    assert [check["step"] for check in document["checks"]] == [0, 3, 6]
     assert document["best"]["validation"] == min(check["validation"] for check in document["checks"])
     assert "closed-form compensation" in result.stderr
     assert {path.name for path in (tmp_path / "tuned.run").iterdir()} == {"last.pt", "best.pt", "log"}
@@ -41,7 +41,7 @@ def test_recorded_mixtures_serve_as_well(run, saved, tmp_path) -> None:
     libri = write_librimix(tmp_path / "libri")
     result = run("finetune", *SEPARATOR, saved, "--librimix", libri, "--output", tmp_path / "tuned", *QUICK, "--json")
     assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["checks"]) == 2
+    assert len(json.loads(result.stdout)["checks"]) == 3
     assert run("verify", *SEPARATOR, tmp_path / "tuned").exit_code == 0
 
 
@@ -49,7 +49,7 @@ def test_a_run_goes_on(run, saved, speakers, tmp_path) -> None:
     common = ("finetune", *SEPARATOR, saved, "--speakers", speakers, "--run", tmp_path / "run", *QUICK)
     assert run(*common, "--output", tmp_path / "short", "--steps", 3).exit_code == 0
     result = run(*common, "--output", tmp_path / "long", "--json")
-    assert [check["step"] for check in json.loads(result.stdout)["checks"]] == [3, 6]
+    assert [check["step"] for check in json.loads(result.stdout)["checks"]] == [0, 3, 6]
     assert "step 6" in result.stderr
     assert "step 3" not in result.stderr
 

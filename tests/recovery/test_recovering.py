@@ -292,3 +292,13 @@ def test_it_trains_on_the_gpu(precision: Any) -> None:
     found = recover(_network().cuda(), _batches, replace(QUICK, steps=60), validation=_fixed(1), fabric=fabric)
     assert found.checks[-1].figure < found.checks[0].figure
     assert all(parameter.is_cuda for parameter in found.model.parameters())
+
+
+def test_what_comes_out_is_never_worse_than_what_went_in() -> None:
+    """At such a rate every step does harm."""
+    learnt = recover(_network(), _batches, replace(QUICK, steps=60), validation=_fixed(2)).model
+    spoilt = recover(learnt, _batches, replace(QUICK, learning_rate=5.0), validation=_fixed(2))
+    assert spoilt.best_step == 0
+    assert spoilt.checks[0].loss is None
+    assert spoilt.checks[0].figure < min(check.figure for check in spoilt.checks[1:])
+    assert _same(learnt, spoilt.model)

@@ -76,6 +76,9 @@ def finetune(  # noqa: PLR0913 - one parameter per option
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps in all.")] = 2000,
     check_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 100,
     learning_rate: Annotated[float, typer.Option(help="Of Adam; it falls on a plateau.")] = 1e-3,
+    falling: Annotated[
+        float, typer.Option(help="Share of the steps, at the end, in which the learning rate falls to 0.")
+    ] = 0.5,
     loss: Annotated[LossName, typer.Option(help="Permutation-invariant loss.")] = LossName.SI_SDR,
     distil: Annotated[
         float, typer.Option(help="Weight of the loss against the dense network's output; 0 leaves it out.")
@@ -120,7 +123,12 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         if os.path.lexists(destination):
             raise InputError(f"{destination} exists already; give another --output")
         settings = RecoverySettings(
-            steps=steps, learning_rate=learning_rate, check_every=check_every, waveform_weight=distil, seed=seed
+            steps=steps,
+            learning_rate=learning_rate,
+            falling=falling,
+            check_every=check_every,
+            waveform_weight=distil,
+            seed=seed,
         )
         fabric = _launched(accelerator, devices, nodes, precision)
         saved = read(directory)

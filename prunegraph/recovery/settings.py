@@ -47,6 +47,8 @@ class RecoverySettings:
         check_every: steps between checks; a checkpoint follows each of them.
         patience: checks without improvement after which the learning rate is multiplied by ``factor``.
         factor: see ``patience``.
+        falling: share of the steps, at the end, in which the learning rate falls linearly to 0, from what the plateaus
+            left of it. With it a network settles, which a constant rate does not let it.
         stop_after: checks without improvement after which the training ends; None for never.
         waveform_weight: of the loss against the teacher's output, beside that against the targets.
         feature_weight: of the difference to the teacher's features.
@@ -60,6 +62,7 @@ class RecoverySettings:
     check_every: int = 100
     patience: int = 3
     factor: float = 0.5
+    falling: float = 0.0
     stop_after: int | None = 10
     waveform_weight: float = 0.0
     feature_weight: float = 0.0
@@ -72,6 +75,8 @@ class RecoverySettings:
             raise InputError(f"steps, check_every and stop_after must be 1 or more, patience 0 or more, got {self}")
         if not (self.learning_rate > 0 and self.clip_norm > 0 and 0 < self.factor < 1):
             raise InputError(f"learning_rate and clip_norm must be positive, factor between 0 and 1, got {self}")
+        if not 0 <= self.falling <= 1:
+            raise InputError(f"falling must be a share of the steps, from 0 to 1, got {self}")
         if not all(math.isfinite(w) and w >= 0 for w in (self.waveform_weight, self.feature_weight)):
             raise InputError(f"the weights of distillation must not be negative, got {self}")
         if (self.feature_weight > 0) != bool(self.features):

@@ -1,7 +1,8 @@
 """The running state of a recovery: what a checkpoint stores, and how it moves by one step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -141,9 +142,26 @@ class Training:
         fabric.clip_gradients(
             self.wrapped, self.wrapped_optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
         )
-        self.wrapped_optimizer.step()
+        with self._fallen_rate():
+            self.wrapped_optimizer.step()
         self.step += 1
         return loss.detach()
+
+    @property
+    def _share_of_rate(self) -> float:
+        """What is left of the learning rate near the end."""
+        falling = self.task.settings.falling * self.task.settings.steps
+        return min(1.0, (self.task.settings.steps - self.step) / falling) if falling > 0 else 1.0
+
+    @contextmanager
+    def _fallen_rate(self) -> Iterator[None]:
+        """The schedule goes on from the rates that it set."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * self._share_of_rate
+        yield
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _loss(self, inputs: Any, targets: Any) -> Tensor:
         args, kwargs = call_arguments(inputs)
@@ -182,7 +200,7 @@ class Training:
         if self.best is None or figure < self.best.figure:
             state = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
             self.best, self.stale = Best(figure=figure, step=self.step, network=state), 0
-        rate = float(self.optimizer.param_groups[0]["lr"])
+        rate = float(self.optimizer.param_groups[0]["lr"]) * self._share_of_rate
         self.checks.append(Check(step=self.step, loss=loss, validation=validation, learning_rate=rate))
         return self.checks[-1]
 

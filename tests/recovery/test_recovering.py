@@ -275,7 +275,14 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"learning_rate": 0.0}, {"factor": 1.0}, {"waveform_weight": -1.0}, {"feature_weight": 1.0}],
+    [
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"factor": 1.0},
+        {"falling": 1.5},
+        {"waveform_weight": -1.0},
+        {"feature_weight": 1.0},
+    ],
     ids=str,
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
@@ -302,3 +309,18 @@ def test_what_comes_out_is_never_worse_than_what_went_in() -> None:
     assert spoilt.checks[0].loss is None
     assert spoilt.checks[0].figure < min(check.figure for check in spoilt.checks[1:])
     assert _same(learnt, spoilt.model)
+
+
+def test_the_rate_falls_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+    step = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *arguments: Any) -> Any:
+        used.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    settings = RecoverySettings(steps=6, check_every=2, learning_rate=0.1, falling=0.5, patience=100)
+    found = recover(_network(), _batches, settings)
+    assert used == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.1 * 2 / 3, 0.1 / 3])
+    assert [check.learning_rate for check in found.checks] == pytest.approx([0.1, 0.1 * 2 / 3, 0])

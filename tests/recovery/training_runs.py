@@ -22,7 +22,7 @@ from prunegraph.recovery import recovering
 from prunegraph.recovery.recovering import recover
 from prunegraph.recovery.settings import GradualPruning, RecoverySettings
 
-SETTINGS = RecoverySettings(steps=12, check_every=2, patience=0, learning_rate=1e-2, seed=5)
+SETTINGS = RecoverySettings(steps=12, check_every=2, patience=0, learning_rate=1e-2, falling=0.5, seed=5)
 
 
 def network() -> nn.Module:

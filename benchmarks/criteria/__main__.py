@@ -1,7 +1,7 @@
 """Criteria against each other on real speech: the same separator, budget, data and fine-tuning for each.
 
-    python -m benchmarks.criteria measure runs/criteria.jsonl     # goes on where it was interrupted
-    python -m benchmarks.criteria table runs/criteria.jsonl > benchmarks/results/criteria.md
+    python -m benchmarks.criteria measure benchmarks/results/criteria.jsonl     # goes on where it was interrupted
+    python -m benchmarks.criteria table benchmarks/results/criteria.jsonl > benchmarks/results/criteria.md
 
 A cell is one criterion on one separator at one share of the MACs with one seed, which decides the mixtures that the
 criterion sees, its noise, and the mixtures of the fine-tuning. Finished cells are kept.
@@ -59,7 +59,6 @@ class Cell:
         criterion: name of the criterion.
         share: MACs that may stay, as a share of the dense network's.
         seed: of the mixtures that the criterion sees, of its noise, and of the fine-tuning.
-        macs: share of the MACs that stayed.
         scoring_s: time that the criterion took, one thread.
         pruned: SI-SDRi in dB on held-out utterances right after surgery.
         compensated: the same with weights fitted in closed form to what the dense layers gave out.
@@ -71,7 +70,6 @@ class Cell:
     criterion: str
     share: float
     seed: int
-    macs: float
     scoring_s: float
     pruned: float
     compensated: float
@@ -103,7 +101,6 @@ def measure_cell(split: Split, test: Sequence[Mixture], key: tuple[str, str, flo
         criterion=criterion,
         share=share,
         seed=seed,
-        macs=graph.cost(plan).macs / graph.cost().macs,
         scoring_s=scoring_s,
         pruned=evaluate(pruned, test).mean,
         compensated=evaluate(compensated, test).mean,
@@ -120,7 +117,6 @@ def measure_dense(test: Sequence[Mixture], network: str) -> Cell:
         criterion=DENSE,
         share=1.0,
         seed=0,
-        macs=1.0,
         scoring_s=0.0,
         pruned=quality,
         compensated=quality,

@@ -16,8 +16,9 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from prunegraph.capture import tracked, transparency
+from prunegraph.capture import numbers_in_arrays, tracked, transparency
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
+from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
@@ -26,11 +27,14 @@ from prunegraph.ir.trace import Comparison, Place, Site
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
 _OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
 
+_ASKED_FOR_USER = (numbers_in_arrays.__file__, tracked.__file__, transparency.__file__)
+"""Files of ours that compute with sizes on behalf of the code that called them."""
+
 
 def _is_asked_by_user() -> bool:
     """Whether the comparison under way was written in the user's code, not in a library that it calls."""
     frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename in (tracked.__file__, transparency.__file__):
+    while frame is not None and frame.f_code.co_filename in _ASKED_FOR_USER:
         frame = frame.f_back
     return frame is not None and not _is_library(frame.f_code.co_filename)
 
@@ -226,5 +230,7 @@ def _numbers(value: Any) -> Iterator[Any]:
             yield from _numbers(item)
     elif isinstance(value, dict):
         yield from _numbers(list(value.values()))
+    elif isinstance(value, RangeOfSizes):
+        yield from value.arguments
     elif isinstance(value, slice):
         yield from _numbers([value.start, value.stop, value.step])

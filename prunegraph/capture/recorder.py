@@ -10,8 +10,10 @@ import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
@@ -78,6 +80,8 @@ class CallRecorder(TorchFunctionMode):
         if found is not None:
             return found
         args = self.numbers.in_slices(func, [typed(arg) for arg in args])
+        if func is F.multi_head_attention_forward:
+            return self._part_by_part(func, args, kwargs or {})
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         self.numbers.note_item(func, args, result)
@@ -89,6 +93,15 @@ class CallRecorder(TorchFunctionMode):
         if added > 0:
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
         return result
+
+    def _part_by_part(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Runs a Python function of torch as if it were the user's: it compares and computes sizes."""
+        with (
+            self,
+            patch.object(F, "has_torch_function", lambda _: False),
+            patch.object(F, "float", tracked.as_float, create=True),
+        ):
+            return func(*args, **kwargs)
 
     def note_comparison(self, left: Expression, right: Expression, relation: str, outcome: bool) -> None:
         """Keeps the outcome of a comparison of sizes, and the first place where it was made.
@@ -147,7 +160,7 @@ class CallRecorder(TorchFunctionMode):
 
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         site = self.site()
-        within_torch = isinstance(func, types.FunctionType)
+        within_torch = isinstance(func, types.FunctionType) or func is torch.Tensor.__setitem__
         for node in nodes:
             self.sites[node.name] = site
             if node.target is not operator.getitem:  # its number is the place of an output
@@ -171,7 +184,7 @@ def _origins(
     The arguments of the Python call and those of the ATen call mostly stand in the same places. Where they do not
     (``view(2, -1)`` against ``view([2, -1])``), a list is looked for as a run among all numbers of the call, and a
     single number by its value. A number that is nowhere in the call was derived by torch itself, if it was a
-    Python function of torch that made the call, and otherwise is a constant.
+    Python function of torch that made the call, or an assignment to a part of a tensor, and otherwise is a constant.
     """
     numbers = list(_numbers((args, kwargs)))
     named: dict[int | str, Any] = dict(enumerate(args))

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from prunegraph.ir.trace import Trace, ValueSpec
 
@@ -17,18 +18,28 @@ _INDEXED = (aten.index, aten._unsafe_index)
 _POSITIONS = (aten.where.default, aten.nonzero_numpy.default)
 
 
-def changed_reads(trace: Trace, dense: Mapping[str, Any], masked: Mapping[str, Any]) -> Iterator[fx.Node]:
+def changed_reads(
+    trace: Trace, dense: Mapping[str, Any], masked: Mapping[str, Any], *, sizes: bool
+) -> Iterator[fx.Node]:
     """Nodes of which the code took numbers into the record that are others under the masks.
 
     Args:
         trace: the record.
         dense: node name -> value, as recorded.
         masked: node name -> value under the masks, as far as the program runs.
+        sizes: whether sizes that data decide on count, too: the code may have branched on them.
     """
     for node in trace.graph.nodes:
-        read = getattr(node.target, "overloadpacket", None) in _READS and node.name in masked
-        if read and not _alike(dense[node.name], masked[node.name]):
+        if node.name not in masked:
+            continue
+        before, after = dense[node.name], masked[node.name]
+        read = getattr(node.target, "overloadpacket", None) in _READS and not _alike(before, after)
+        if read or (sizes and _picks(trace, node) and _shapes(before) != _shapes(after)):
             yield node
+
+
+def _shapes(value: Any) -> list[torch.Size]:
+    return [tensor.shape for tensor in pytree.tree_leaves(value)]
 
 
 def _alike(left: Any, right: Any) -> bool:

@@ -59,6 +59,36 @@ def test_what_the_code_reads_out_of_data_stays() -> None:
     }
 
 
+class Spoken(nn.Module):
+    """Runs over what there is to hear, and not at all where there is nothing; the weakest channel decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.activity = nn.Linear(6, 16), nn.Linear(16, 1)
+        self.rest, self.last = nn.Linear(16, 20), nn.Linear(20, 6)
+        self.heard = nn.GRU(16, 20)
+        with torch.no_grad():
+            for weight in (self.first.weight.T, self.rest.weight, self.heard.weight_ih_l0):
+                weight[:, 0] /= 100
+            self.activity.weight.zero_()[0, 0] = 1e-3
+            self.activity.bias.fill_(-1e-9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        active = (self.activity(x)[:, 0] > 0).nonzero()[:, 0]
+        y = self.rest(x)
+        if active.numel() > 0:
+            y = y.index_add(0, active, self.heard(x[active])[0])
+        return self.last(y)
+
+
+def test_a_branch_that_data_decide_on_keeps_what_it_depends_on() -> None:
+    result = prunegraph.prune(Spoken(), EXAMPLE, criterion="l1", budget=Budget(ratio=0.5))
+    assert set(result.report.unproved) == {"first.weight[0]"}
+    assert result.report.widths["rest.weight[0]"] == (20, 10)
+
+
 class Normalised(nn.Module):
     """Divides by a number that is read out of features."""
 

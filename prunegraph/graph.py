@@ -145,6 +145,16 @@ class DependencyGraph:
         counted = [use.atoms for use in self.size_uses if module in {a.module for a in attributes(use.expression)}]
         return self._groups_among(*self._atoms_of(calls), *(atoms for atoms in counted if atoms is not None))
 
+    def groups_before(self, nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+        """Names of the groups whose channels the values of these nodes depend on."""
+        found = dict.fromkeys(nodes)
+        waiting = list(found)
+        while waiting:
+            new = [node for node in waiting.pop().all_input_nodes if node not in found]
+            found.update(dict.fromkeys(new))
+            waiting += new
+        return self._groups_among(*self._atoms_of(found))
+
     def _atoms_of(self, calls: Iterable[fx.Node]) -> list[Atoms]:
         values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
         return [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]

@@ -4,7 +4,7 @@ An attribute is named by the way to it from its module: ``width``, ``sizes[0]``,
 ``config.hidden_size``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,22 @@ def track_attributes(
             vars(module)[name] = tracker.tracked(name, value)
         found[path] = tracker.found
     return found
+
+
+def integers_of(module: nn.Module) -> Iterator[tuple[str, int]]:
+    """Names and values of the integers among the module's attributes, also in containers and records."""
+    seen: set[int] = set()
+
+    def within(name: str, value: Any) -> Iterator[tuple[str, int]]:
+        if type(value) is int or isinstance(value, np.integer):
+            yield name, int(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            for step, item in parts_of(value):
+                yield from within(name + step, item)
+
+    for name, value in ordinary_attributes(module):
+        yield from within(name, value)
 
 
 def get_attribute(module: nn.Module, name: str) -> Any:

@@ -6,9 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunegraph.capture.numbers_in_arrays import RangeOfSizes
+
 
 def _tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
-    """``torch.tensor(data)`` for a number, or lists of numbers."""
+    """``torch.tensor(data)`` for a number, lists of numbers, or a range of them."""
+    if isinstance(data, RangeOfSizes):
+        return torch.from_numpy(data).to(device, dtype)
     dtype = dtype or (torch.get_default_dtype() if _has_float(data) else torch.int64)
     if isinstance(data, list | tuple):
         return torch.stack([_tensor(item, dtype, device) for item in data])

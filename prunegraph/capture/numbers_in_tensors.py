@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.tracked import ordinary
 
 _Numbers = int | list[Any]
@@ -88,7 +89,7 @@ class _Constructor(type):
     typed: Any
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
-        if len(args) == 1 and isinstance(args[0], list | tuple):
+        if len(args) == 1 and isinstance(args[0], list | tuple | RangeOfSizes):
             return torch.tensor(args[0], dtype=cls.typed.dtype, **options)
         return cls.typed(*args, **options)
 

@@ -10,14 +10,17 @@ import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from prunegraph.capture import tracked, transparency
+from prunegraph.capture import numbers_in_arrays, tracked, transparency
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
+from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
@@ -26,11 +29,14 @@ from prunegraph.ir.trace import Comparison, Place, Site
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
 _OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
 
+_ASKED_FOR_USER = (numbers_in_arrays.__file__, tracked.__file__, transparency.__file__)
+"""Files of ours that compute with sizes on behalf of the code that called them."""
+
 
 def _is_asked_by_user() -> bool:
     """Whether the comparison under way was written in the user's code, not in a library that it calls."""
     frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename in (tracked.__file__, transparency.__file__):
+    while frame is not None and frame.f_code.co_filename in _ASKED_FOR_USER:
         frame = frame.f_back
     return frame is not None and not _is_library(frame.f_code.co_filename)
 
@@ -74,6 +80,8 @@ class CallRecorder(TorchFunctionMode):
         if found is not None:
             return found
         args = self.numbers.in_slices(func, [typed(arg) for arg in args])
+        if func is F.multi_head_attention_forward:
+            return self._part_by_part(func, args, kwargs or {})
         before = len(tracer.graph.nodes)
         result = func(*args, **(kwargs or {}))
         self.numbers.note_item(func, args, result)
@@ -85,6 +93,15 @@ class CallRecorder(TorchFunctionMode):
         if added > 0:
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
         return result
+
+    def _part_by_part(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Runs a Python function of torch as if it were the user's: it compares and computes sizes."""
+        with (
+            self,
+            patch.object(F, "has_torch_function", lambda _: False),
+            patch.object(F, "float", tracked.as_float, create=True),
+        ):
+            return func(*args, **kwargs)
 
     def note_comparison(self, left: Expression, right: Expression, relation: str, outcome: bool) -> None:
         """Keeps the outcome of a comparison of sizes, and the first place where it was made.
@@ -143,7 +160,7 @@ class CallRecorder(TorchFunctionMode):
 
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         site = self.site()
-        within_torch = isinstance(func, types.FunctionType)
+        within_torch = isinstance(func, types.FunctionType) or func is torch.Tensor.__setitem__
         for node in nodes:
             self.sites[node.name] = site
             if node.target is not operator.getitem:  # its number is the place of an output
@@ -167,7 +184,7 @@ def _origins(
     The arguments of the Python call and those of the ATen call mostly stand in the same places. Where they do not
     (``view(2, -1)`` against ``view([2, -1])``), a list is looked for as a run among all numbers of the call, and a
     single number by its value. A number that is nowhere in the call was derived by torch itself, if it was a
-    Python function of torch that made the call, and otherwise is a constant.
+    Python function of torch that made the call, or an assignment to a part of a tensor, and otherwise is a constant.
     """
     numbers = list(_numbers((args, kwargs)))
     named: dict[int | str, Any] = dict(enumerate(args))
@@ -226,5 +243,7 @@ def _numbers(value: Any) -> Iterator[Any]:
             yield from _numbers(item)
     elif isinstance(value, dict):
         yield from _numbers(list(value.values()))
+    elif isinstance(value, RangeOfSizes):
+        yield from value.arguments
     elif isinstance(value, slice):
         yield from _numbers([value.start, value.stop, value.step])

@@ -32,7 +32,7 @@ _DYNAMO = "torch._dynamo"
 _vmap: Callable[..., Any] = apis.vmap_impl  # type: ignore[attr-defined]
 
 _MOST_ITEMS = 16
-"""Where more than a batch is mapped, such as all pairs of times for a mask, a loop would take too long."""
+"""Where more than a batch of positions is mapped, such as all pairs of times for a mask, a loop takes too long."""
 
 _PROFILER = "profiler"
 """Namespace of the ops that ``torch.profiler.record_function`` leaves in the graph."""
@@ -88,9 +88,12 @@ def _call_as_written(function: Any, *args: Any, **kwargs: Any) -> Any:
 def _item_by_item(
     function: Callable[..., Any], in_dims: Any, out_dims: Any, randomness: str, chunk: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """``torch.vmap`` as a loop, since batched values leave the record; over many items, its result is a constant."""
+    """``torch.vmap`` as a loop, since batched values leave the record.
+
+    Over many items that come from no input and no tensor of the network, its result is a constant.
+    """
     count, dims, flat, structure = _process_batched_inputs(in_dims, args, function)
-    if count > _MOST_ITEMS:
+    if count > _MOST_ITEMS and not any(map(_comes_from_placeholder, flat)):
         with proxy_tensor.disable_proxy_modes_tracing():
             return _vmap(function, in_dims, out_dims, randomness, chunk, *args, **kwargs)
     results = []
@@ -101,6 +104,22 @@ def _item_by_item(
     places = _broadcast_to_and_flatten(out_dims, structures[0])
     stacked = [torch.stack(c, d) for c, d in zip(zip(*flat_results, strict=True), places or (), strict=True)]
     return pytree.tree_unflatten(stacked, structures[0])
+
+
+def _comes_from_placeholder(value: Any) -> bool:
+    """Whether a value was computed from an input or a tensor of the network."""
+    mode = proxy_tensor.get_proxy_mode()
+    slot = proxy_tensor.get_proxy_slot(value, mode.tracer, None) if mode and isinstance(value, torch.Tensor) else None
+    waiting = [slot.proxy.node] if slot is not None else []
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.op == "placeholder":
+            return True
+        new = set(node.all_input_nodes) - seen
+        seen |= new
+        waiting += new
+    return False
 
 
 def _natively(tracer: Any, *, enable: bool = True) -> AbstractContextManager[Any]:

@@ -62,6 +62,13 @@ def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journ
     return number
 
 
+def as_float(value: Any) -> float:
+    """``float(value)`` that keeps the origin of a tracked number."""
+    if isinstance(value, _Tracked):
+        return track(float(_plain(value)), value.expression, value.journal)  # type: ignore[no-any-return]
+    return float(value)
+
+
 def ordinary(value: Any) -> Any:
     """An ordinary number of a tracked one, which is noted; any other value as it is."""
     if isinstance(value, _Tracked):

@@ -1,7 +1,8 @@
 """Makes Python transparent for tracked numbers while a network is being recorded, and restores it afterwards.
 
-Three things hide where a size came from: ``math`` functions return plain floats, memoised functions (as einops uses
-them) return sizes that were computed for another tensor, and nobody is told of calls like ``torch.IntTensor([size])``.
+Some things hide where a size came from: ``math`` functions return plain floats, memoised functions (as einops uses
+them) return sizes that were computed for another tensor, and nobody is told of calls like ``torch.IntTensor([size])``
+or ``torch.from_numpy(np.arange(size))``.
 """
 
 import functools
@@ -12,8 +13,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 
+from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_range
 from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
 
@@ -36,6 +39,8 @@ def transparent_python() -> Iterator[None]:
             stack.enter_context(patch.object(math, name, _of_ordinary_numbers(getattr(math, name))))
         for name, constructor in CONSTRUCTORS.items():
             stack.enter_context(patch.object(torch, name, constructor))
+        stack.enter_context(patch.object(np, "arange", following_range(np.arange)))
+        stack.enter_context(patch.object(torch, "from_numpy", following_from_numpy(torch.from_numpy)))
         for module, name, function in list(_memoised_functions()):
             stack.enter_context(patch.object(module, name, function.__wrapped__))
         yield

@@ -45,7 +45,8 @@ class Compensation:
         model: a copy of the pruned network with other weights, in the same training mode.
         layers: what was gained, in the order in which the network uses its layers.
         skipped: names of matrices that lost channels and kept the weights that surgery left, because it is not known
-            how they are used: recurrent weights, products written out in tensor operations.
+            how they are used: recurrent weights, products written out in tensor operations, layers that are applied at
+            other positions than in the dense network.
     """
 
     model: nn.Module
@@ -84,7 +85,8 @@ def compensate(
         raise InputError(f"compensation needs some inputs and ridge > 0, got {len(examples)} inputs and {ridge=}")
     with undisturbed(list(named_tensors(dense).values())):
         fitting = _Fitting(dense, pruned, plan, examples, ridge)
-        layers = tuple(fitting.fit(weight) for weight in fitting.consumers())
+        fitted = [fitting.fit(weight) for weight in fitting.consumers()]
+        layers = tuple(layer for layer in fitted if layer is not None)
         skipped = fitting.skipped()
     for copied, original in zip(fitting.pruned.modules(), pruned.modules(), strict=True):
         copied.training = original.training
@@ -102,6 +104,7 @@ class _Fitting:
         self.pruned = copy_of(pruned)
         self.plan, self.examples, self.ridge = plan, examples, ridge
         self.own = frozenset(id(parameter) for parameter in self.pruned.parameters())
+        self.unlike: set[str] = set()
         self.uses, self.pruned_uses = (
             [_uses(net, example) for example in examples] for net in (self.dense, self.pruned)
         )
@@ -122,7 +125,7 @@ class _Fitting:
 
     def _is_understood(self, weight: str) -> bool:
         """Whether it is always used by the same kind of contraction, as often in one network as in the other."""
-        alike = all(
+        alike = weight not in self.unlike and all(
             ours.get(weight) == theirs.get(weight) for ours, theirs in zip(self.uses, self.pruned_uses, strict=True)
         )
         return alike and len(self._kinds(weight)) == 1
@@ -130,11 +133,15 @@ class _Fitting:
     def _kinds(self, weight: str) -> set[type]:
         return {kind for uses in self.uses for kind in uses.get(weight, ())}
 
-    def fit(self, weight: str) -> LayerError:
-        """Solves for one weight and puts the solution into the pruned network."""
+    def fit(self, weight: str) -> LayerError | None:
+        """Solves for one weight and puts the solution into the pruned network; None if the two do not compare."""
         moments = _Moments(self.own)
-        for example, uses in zip(self.examples, self.uses, strict=True):
-            self._accumulate(weight, example, len(uses.get(weight, ())), moments)
+        try:
+            for example, uses in zip(self.examples, self.uses, strict=True):
+                self._accumulate(weight, example, len(uses.get(weight, ())), moments)
+        except _UnlikeError:
+            self.unlike.add(weight)
+            return None
         return moments.solve(weight, self.ridge)
 
     def _accumulate(self, weight: str, example: Any, count: int, moments: "_Moments") -> None:
@@ -152,6 +159,10 @@ class _Fitting:
         return call.output() if kept is None else slice_tensor(call.output(), {call.channel_dim: kept})
 
 
+class _UnlikeError(Exception):
+    """The layer has other positions in one network than in the other: data or further channels decide on them."""
+
+
 class _Moments:
     """Second moments of one layer: of z = (1, x), with the 1 where a bias is fitted, and of the residual r.
 
@@ -166,7 +177,10 @@ class _Moments:
 
     def add(self, call: Contraction, target: Tensor) -> None:
         """Adds one use of the layer, whose kept channels had the output ``target`` in the dense network."""
-        for chunk in call.chunks(target.double() - call.output()):
+        output = call.output()
+        if output.shape != target.shape:
+            raise _UnlikeError
+        for chunk in call.chunks(target.double() - output):
             z, r = self._with_one(call, chunk.windows), chunk.outputs
             if self.call is None:
                 self._begin(call, z, r)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from prunegraph.rules.base import Atoms, Call, Labels, Masker, Product, Rule
+from prunegraph.rules.base import Atoms, Call, Labels, Masker, Product, Rule, at
 from prunegraph.rules.pointwise import FIXED_SIZE
 
 aten = torch.ops.aten
@@ -138,7 +138,8 @@ class Convolution(Rule):
     ``y[n, o] = sum_i weight[o, i] * x[n, i] + bias[o]`` for input channels i of o's group. With several inputs per
     group the same in-group index is coupled over all groups, whose number stays; with one input per group the
     groups themselves come and go, and the op's ``groups`` argument with them. A label on a dimension along which the
-    kernel slides is locked: there a channel is a place.
+    kernel slides is locked: there a channel is a place. Along a dimension where the kernel has a single tap and leaves
+    every place where it is, labels pass.
     """
 
     def __init__(self, transposed: bool = False) -> None:
@@ -147,14 +148,23 @@ class Convolution(Rule):
     def labels(self, call: Call) -> Labels:
         x, weight, bias = call.labels("input"), call.labels("weight"), call.labels("bias")
         spatial = len(weight) - 2
-        call.lock_all(x[len(x) - spatial :], "a kernel slides along this dimension")
+        places = [atoms if self._leaves_places(call, dim) else None for dim, atoms in enumerate(x[len(x) - spatial :])]
+        slid = [atoms for atoms, left in zip(x[len(x) - spatial :], places, strict=True) if left is None]
+        call.lock_all(slid, "a kernel slides along this dimension")
         for taps in weight[2:]:
             call.lock(taps, "kernel taps", is_channel=False)
         channel = len(x) - spatial - 1
         out = self._channels(call, x[channel], weight)
         if bias:
             call.match(out, bias[0], FIXED_SIZE)
-        return (*x[:channel], out, *(None,) * spatial)
+        return (*x[:channel], out, *places)
+
+    def _leaves_places(self, call: Call, dim: int) -> bool:
+        """Does the convolution treat each place along a spatial dimension on its own?"""
+        if call.shape("weight")[2 + dim] > 1 or at(call.get("stride", 1), dim) != 1:
+            return False
+        edges = at(call.get("padding", 0), dim), at(call.get("output_padding", 0), dim)
+        return all(isinstance(edge, str) or not edge for edge in edges)
 
     def _channels(self, call: Call, x: Atoms | None, weight: Labels) -> Atoms | None:
         groups = self._groups(call)
@@ -197,8 +207,9 @@ class Convolution(Rule):
         taps = call.shape("weight")[2:]
         shape = call.shape("input") if self.transposed else call.output_shape
         batch = call.sizes("input")[: len(call.shape("input")) - spatial - 1]
-        places = call.real_products * prod(taps) * prod(shape[len(shape) - spatial :])
-        return [(*batch, *call.sizes("weight")[:2], places)]
+        counted = zip(call.sizes("input")[-spatial:], shape[-spatial:], strict=True)
+        places = [n if self._leaves_places(call, dim) else size for dim, (n, size) in enumerate(counted)]
+        return [(*batch, *call.sizes("weight")[:2], call.real_products * prod(taps), *places)]
 
 
 def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> Atoms | None:

@@ -281,3 +281,10 @@ def replace_dim(labels: Labels, dim: int, atoms: Atoms | None) -> Labels:
     changed = list(labels)
     changed[dim] = atoms
     return tuple(changed)
+
+
+def at(value: Any, place: int) -> Any:
+    """An item of a list of sizes, which may hold one for all dimensions, or none."""
+    if not isinstance(value, list | tuple):
+        return value
+    return value[place % len(value)] if value else None

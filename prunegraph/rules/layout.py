@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from prunegraph.ir.sizes import Derived
 from prunegraph.rules.base import Atoms, Call, Labels, Rule, dims_of, replace_dim
 from prunegraph.rules.creation import created
 from prunegraph.rules.locking import fixed_numbers
@@ -115,7 +116,8 @@ class Expand(Rule):
     def _dim(self, call: Call, dim: int, size: int, atoms: Atoms | None) -> Atoms | None:
         wanted = call.output_shape[dim]
         if size != 1:
-            call.require_size("size", dim, atoms, wanted)
+            if call.origin("size", dim) != Derived():  # else torch asks for the size that it finds
+                call.require_size("size", dim, atoms, wanted)
             return atoms
         return created(call, "size", dim, wanted)
 

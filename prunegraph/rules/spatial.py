@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunegraph.rules.base import Atoms, Call, Labels, Rule, replace_dim
+from prunegraph.rules.base import Atoms, Call, Labels, Rule, at, replace_dim
 from prunegraph.rules.locking import Locks, fixed_numbers
 from prunegraph.rules.pointwise import FIXED_SIZE
 
@@ -38,20 +38,13 @@ class Pool(Rule):
 
     def _single(self, call: Call, place: int) -> bool:
         """Is the window one place wide, so that it leaves this dimension as it is?"""
-        kernel, stride, padding = (_at(call.get(name), place) for name in ("kernel_size", "stride", "padding"))
+        kernel, stride, padding = (at(call.get(name), place) for name in ("kernel_size", "stride", "padding"))
         return kernel == 1 and stride in (1, None) and padding in (0, None)
 
 
 def _gives_places(call: Call) -> bool:
     """Does the op also return where the maxima are, counted over all of space?"""
     return isinstance(call.trace.values.get(call.node.name), tuple)
-
-
-def _at(value: Any, place: int) -> Any:
-    """An item of a list of sizes, which may hold one for all dimensions, or none."""
-    if not isinstance(value, list | tuple):
-        return value
-    return value[place % len(value)] if value else None
 
 
 class Resample(Rule):

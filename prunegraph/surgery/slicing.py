@@ -1,16 +1,17 @@
 """`apply`: makes the smaller network from the user's network and a plan."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-from prunegraph.capture.attributes import get_attribute, set_attribute
+from prunegraph.capture.attributes import get_attribute, integers_of, set_attribute
 from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, fleeting_tensors, lasting_tensors, named_tensors
 from prunegraph.errors import PlanError, SurgeryError
-from prunegraph.ir.plan import PruningPlan
+from prunegraph.ir.plan import AttributeUpdate, PruningPlan
 from prunegraph.modules.attention import WidthFreeAttention
 
 
@@ -113,6 +114,7 @@ def _like(original: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 def _update_attributes(pruned: nn.Module, plan: PruningPlan) -> None:
     modules = dict(pruned.named_modules())
+    planned = {(update.module, update.name) for update in plan.attributes}
     for update in plan.attributes:
         module = modules.get(update.module)
         try:
@@ -124,6 +126,30 @@ def _update_attributes(pruned: nn.Module, plan: PruningPlan) -> None:
                 f"the plan changes {update.module}.{update.name} from {update.old} to {update.new}, but it is {found}"
             )
         set_attribute(module, update.name, update.new)
+        if _is_made_anew(module):
+            others = [
+                n for n, value in integers_of(module) if value == update.old and (update.module, n) not in planned
+            ]
+            _keep_in_copies(module, update, others)
+
+
+def _is_made_anew(module: nn.Module) -> bool:
+    """Whether the module's class says itself what of its state a copy has, as layers of einops do."""
+    kind = type(module)
+    return kind.__setstate__ is not nn.Module.__setstate__ and not kind.__module__.startswith("torch.nn.")
+
+
+def _keep_in_copies(module: nn.Module, update: AttributeUpdate, others: Iterable[str]) -> None:
+    """If copies compute the attribute from another one, which had the same value, that one is set, too."""
+
+    def is_kept() -> bool:
+        return bool(get_attribute(copy.deepcopy(module), update.name) == update.new)
+
+    for other in () if is_kept() else others:
+        set_attribute(module, other, update.new)
+        if is_kept():
+            return
+        set_attribute(module, other, update.old)
 
 
 def _replace(pruned: nn.Module, paths: Iterable[str]) -> None:

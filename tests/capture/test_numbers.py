@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -168,3 +169,63 @@ def test_typed_constructors_stay_types() -> None:
     constructor = torch.IntTensor
     assert [group.width for group in prunegraph.build_graph(Typed(), EXAMPLE.float()).groups] == [12]
     assert torch.IntTensor is constructor
+
+
+class Cumulative(nn.Module):
+    """The cumulative layer norm of Conv-TasNet, whose counts of entries come from numpy."""
+
+    def __init__(self, count: Callable[[Any, Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.count = count
+        self.first, self.last = nn.Conv1d(1, 12, 3), nn.Conv1d(12, 1, 3)
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        count = self.count(x.shape[1], x.shape[2], x)
+        mean = x.sum(1).cumsum(1) / count
+        return self.last(x - mean[:, None])
+
+
+FOLLOWED_COUNTS: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {
+    "from_numpy, type": lambda n, time, x: torch.from_numpy(np.arange(n, n * (time + 1), n)).type(x.type()),
+    "from_numpy, to": lambda n, time, x: torch.from_numpy(np.arange(n, n * time + 1, n)).to(x),
+    "tensor": lambda n, time, x: torch.tensor(np.arange(n, n * (time + 1), n), dtype=x.dtype),
+    "new_tensor": lambda n, time, x: x.new_tensor(np.arange(n, n * (time + 1), n)),
+    "DoubleTensor": lambda n, time, x: torch.DoubleTensor(np.arange(n, n * (time + 1), n)),
+}
+
+
+@pytest.mark.parametrize("count", FOLLOWED_COUNTS.values(), ids=FOLLOWED_COUNTS.keys())
+def test_a_range_of_numpy_follows_its_sizes(count: Callable[[Any, Any, Tensor], Tensor]) -> None:
+    model = Cumulative(count)
+    result = prunegraph.prune(model, EXAMPLE, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert len(result.plan.kept["first.weight[0]"]) == 6
+    longer = torch.randn(3, 1, 70, dtype=torch.float64)
+    kept = list(result.plan.kept["first.weight[0]"])
+    features = model.first(longer)[:, kept]
+    mean = features.mean(1).cumsum(1) / torch.arange(1, features.shape[-1] + 1)
+    expected = nn.functional.conv1d(features - mean[:, None], model.last.weight[:, kept], model.last.bias)
+    torch.testing.assert_close(result.model(longer), expected)
+
+
+def _written(n: Any, time: Any, x: Tensor) -> Tensor:
+    counts = np.arange(n, n * (time + 1), n)
+    counts[0] = 1
+    return torch.from_numpy(counts).to(x)
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        lambda n, time, x: torch.from_numpy(np.arange(n, n * (time + 1), n) * 1).to(x),
+        lambda n, time, x: torch.from_numpy(np.arange(n, n * (time + 1), n).astype("float64")),
+        lambda n, time, x: torch.from_numpy(np.arange(n, n * (time + 1), n, dtype=np.float64)),
+        _written,
+    ],
+)
+def test_a_range_of_numpy_that_becomes_something_else_stays(count: Callable[[Any, Any, Tensor], Tensor]) -> None:
+    graph = prunegraph.build_graph(Cumulative(count), EXAMPLE)
+    assert not graph.groups
+    assert any("ordinary number of the size 12" in lock.reason for group in graph.locked for lock in group.locks)

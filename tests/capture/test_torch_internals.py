@@ -179,6 +179,14 @@ def test_what_is_mapped_over_many_items_runs_at_once() -> None:
     assert torch.equal(traced(torch.ones(40, 40)), torch.ones(40, 40).triu(1))
 
 
+def test_what_is_mapped_over_many_inputs_stays_on_record() -> None:
+    """Its result would be a constant, and other inputs of the same shape would not matter."""
+    mapped = torch.vmap(lambda x: x * 2)
+    traced = trace_aten(lambda x: mapped(x + 1), [torch.ones(40, 3)])
+    assert not any(node.op == "get_attr" for node in traced.graph.nodes)
+    torch.testing.assert_close(traced(torch.zeros(40, 3)), torch.full((40, 3), 2.0))
+
+
 def test_notes_for_the_profiler_leave_no_node() -> None:
     def function(x: Tensor) -> Tensor:
         with torch.profiler.record_function("part"):

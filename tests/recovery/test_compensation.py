@@ -270,3 +270,42 @@ def test_it_works_where_the_network_is() -> None:
     for ours, theirs in zip(found.model.parameters(), expected.model.parameters(), strict=True):
         assert ours.is_cuda
         assert torch.allclose(ours.cpu(), theirs.cpu(), atol=1e-4)
+
+
+class _PerChannel(nn.Module):
+    """Maps over frequency, channel by channel, as TFC-TDF networks do; the channels are pruned, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.narrow, self.widen = nn.Linear(10, 6), nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(x + self.widen(torch.relu(self.narrow(x))))
+
+
+class _Picked(nn.Module):
+    """Applies a layer where data say so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(10, 8), nn.Linear(8, 8), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        picked = x.mean(-1) > 0
+        y = torch.zeros_like(x)
+        y[picked] = self.middle(x[picked])
+        return self.last(x + y)
+
+
+@pytest.mark.parametrize(("network", "weight"), [(_PerChannel, "widen.weight"), (_Picked, "middle.weight")])
+def test_layers_that_meet_other_positions_are_skipped(network: type[nn.Module], weight: str) -> None:
+    torch.manual_seed(0)
+    model, inputs = network().eval(), _inputs(2, 1, 12, 10)
+    result = prunegraph.prune(model, inputs[0], criterion="l1", budget=prunegraph.Budget(ratio=0.4))
+    compensated = compensate(model, result.model, result.plan, inputs)
+    assert compensated.skipped == (weight,)
+    assert weight not in {layer.weight for layer in compensated.layers}
+    assert {layer.weight for layer in compensated.layers} >= {"last.weight"}

@@ -1,0 +1,63 @@
+"""Where data decide: numbers that the code reads out of them, and sizes that depend on them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from prunegraph.ir.trace import Trace, ValueSpec
+
+aten = torch.ops.aten
+
+_READS = (aten.item, aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.resolve_neg)
+"""Ops that Python code ends with where it reads a tensor; ``tolist`` and ``numpy`` resolve signs first."""
+
+_INDEXED = (aten.index, aten._unsafe_index)
+_POSITIONS = (aten.where.default, aten.nonzero_numpy.default)
+
+
+def changed_reads(
+    trace: Trace, dense: Mapping[str, Any], masked: Mapping[str, Any], *, sizes: bool
+) -> Iterator[fx.Node]:
+    """Nodes of which the code took numbers into the record that are others under the masks.
+
+    Args:
+        trace: the record.
+        dense: node name -> value, as recorded.
+        masked: node name -> value under the masks, as far as the program runs.
+        sizes: whether sizes that data decide on count, too: the code may have branched on them.
+    """
+    for node in trace.graph.nodes:
+        if node.name not in masked:
+            continue
+        before, after = dense[node.name], masked[node.name]
+        read = getattr(node.target, "overloadpacket", None) in _READS and not _alike(before, after)
+        if read or (sizes and _picks(trace, node) and _shapes(before) != _shapes(after)):
+            yield node
+
+
+def _shapes(value: Any) -> list[torch.Size]:
+    return [tensor.shape for tensor in pytree.tree_leaves(value)]
+
+
+def _alike(left: Any, right: Any) -> bool:
+    left, right = torch.as_tensor(left), torch.as_tensor(right)
+    return left.shape == right.shape and bool(torch.isclose(left, right, equal_nan=True).all())
+
+
+def sizes_depend_on_data(trace: Trace) -> bool:
+    """Whether an op gives as many values as its operands' values say, such as those that a mask picks."""
+    return any(_picks(trace, node) for node in trace.graph.nodes)
+
+
+def _picks(trace: Trace, node: fx.Node) -> bool:
+    if getattr(node.target, "overloadpacket", None) in _INDEXED:
+        return any(_is_mask(trace, index) for index in node.all_input_nodes[1:])
+    return node.target in _POSITIONS or torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ())
+
+
+def _is_mask(trace: Trace, node: fx.Node) -> bool:
+    spec = trace.values.get(node.name)
+    return isinstance(spec, ValueSpec) and spec.dtype in (torch.bool, torch.uint8)

@@ -24,7 +24,7 @@ from prunegraph_sepprune import SepPrune
 from prunegraph_sepprune.learning import LearningSettings
 
 DENSE, PRUNED, COMPENSATED, SCRATCH = "dense", "pruned", "compensated", "from scratch"
-FALLING = "as above, rate falling to zero, taught by the dense network"
+FALLING = "as above, one mixture a step, rate falling to zero, taught by the dense network"
 RECOVERED = (PRUNED, COMPENSATED, FALLING)
 TRAINING_SEED, HEARD_SEED = 1000, 2000  # others than those of the dense network's training
 
@@ -198,11 +198,12 @@ class Run:
         )
 
     def _trained_with_falling_rate(self, network: nn.Module) -> nn.Module:
-        """One epoch on the same mixtures, too short for the paper's schedule, which waits for a plateau."""
+        """One epoch, too short for the paper's schedule, which waits for a plateau, in as many steps as it can have."""
         self.say(f"{FALLING}: training, one epoch")
-        steps = self.recipe.training(self.subject.speech.epoch, 1).steps
-        settings, dense = FineTuningSettings(steps=steps), self.subject.dense
-        return fine_tune(network, self._batches(0), settings, loss=self.subject.loss, teacher=dense)
+        subject = self.subject
+        mixtures = subject.speech.train.batches(TRAINING_SEED + self.recipe.seed, 1)
+        settings = FineTuningSettings(steps=subject.speech.epoch)
+        return fine_tune(network, mixtures, settings, loss=subject.loss, teacher=subject.dense)
 
     def _batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         return self.subject.speech.train.batches(TRAINING_SEED + self.recipe.seed, self.recipe.batch, start)

@@ -19,6 +19,7 @@ from prunegraph.capture.state import undisturbed
 from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import InputError
 from prunegraph.ir.plan import PruningPlan
+from prunegraph.recovery.reparametrised import make_plain, set_weights
 from prunegraph.surgery.slicing import apply, copy_of, slice_tensor
 
 
@@ -67,7 +68,8 @@ def compensate(
     with :math:`\lambda` = ``ridge`` times the mean variance of x. Second moments are accumulated in float64, a layer
     that is used several times sums over its uses, and no layer gets worse on the given audio. Fitted are
     convolutions, transposed ones without groups and dilation (their bias stays), linear maps, and what the first layer
-    of a recurrent network reads of its input. Each layer costs one pass of both networks over the inputs, up to it.
+    of a recurrent network reads of its input; their weights may be under weight norm. Each layer costs one pass of both
+    networks over the inputs, up to it.
 
     Args:
         dense: the original network; left as it is.
@@ -88,9 +90,11 @@ def compensate(
         fitted = [fitting.fit(weight) for weight in fitting.consumers()]
         layers = tuple(layer for layer in fitted if layer is not None)
         skipped = fitting.skipped()
-    for copied, original in zip(fitting.pruned.modules(), pruned.modules(), strict=True):
+        model = copy_of(pruned)
+        set_weights(model, fitting.pruned, fitting.computed)
+    for copied, original in zip(model.modules(), pruned.modules(), strict=True):
         copied.training = original.training
-    return Compensation(model=fitting.pruned, layers=layers, skipped=skipped)
+    return Compensation(model=model, layers=layers, skipped=skipped)
 
 
 class _Fitting:
@@ -102,6 +106,8 @@ class _Fitting:
         # Without tensors the plan copies the network, and replaces the modules that hide their contractions.
         self.dense = apply(dense, replace(plan, tensors={}, attributes=())).eval()
         self.pruned = copy_of(pruned)
+        self.computed = make_plain(self.pruned)
+        make_plain(self.dense)
         self.plan, self.examples, self.ridge = plan, examples, ridge
         self.own = frozenset(id(parameter) for parameter in self.pruned.parameters())
         self.unlike: set[str] = set()
@@ -117,11 +123,17 @@ class _Fitting:
     def skipped(self) -> tuple[str, ...]:
         """Matrices that lost channels, and of which it is not known how both networks use them."""
         parameters = dict(self.dense.named_parameters())
-        matrices = [name for name in self.plan.tensors if name in parameters and parameters[name].dim() > 1]
+        weights = {source: weight for weight, source in self.computed.items()}
+        names = [weights.get(name, name) for name in self.plan.tensors]
+        matrices = [name for name in names if name in parameters and parameters[name].dim() > 1]
         return tuple(name for name in matrices if not self._is_understood(name))
 
+    def _removed(self, weight: str) -> Mapping[int, Sequence[int]]:
+        """Dimension of the weight -> what is left of it."""
+        return self.plan.tensors.get(self.computed.get(weight, weight), {})
+
     def _is_consumer(self, weight: str) -> bool:
-        return any(kind.input_dim in self.plan.tensors.get(weight, {}) for kind in self._kinds(weight))  # type: ignore[attr-defined]
+        return any(kind.input_dim in self._removed(weight) for kind in self._kinds(weight))  # type: ignore[attr-defined]
 
     def _is_understood(self, weight: str) -> bool:
         """Whether it is always used by the same kind of contraction, as often in one network as in the other."""
@@ -155,7 +167,7 @@ class _Fitting:
 
     def _kept(self, weight: str, call: Contraction) -> Tensor:
         """The output channels that the pruned network has, too."""
-        kept = self.plan.tensors[weight].get(call.output_dim)
+        kept = self._removed(weight).get(call.output_dim)
         return call.output() if kept is None else slice_tensor(call.output(), {call.channel_dim: kept})
 
 

@@ -1,5 +1,6 @@
 """Closed-form compensation against explicit least squares, and exact where exactness is possible."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import prunegraph
 from prunegraph.contractions import contractions
@@ -65,7 +67,25 @@ class _Functional(nn.Module):
         return F.conv1d(input=y, weight=self.last, padding="same")
 
 
+def _old_weight_norm(module: nn.Module, **options: int) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(module, **options)
+
+
 NETWORKS = {
+    "weight norm": (
+        lambda: nn.Sequential(nn.Conv1d(2, 8, 3), weight_norm(nn.Conv1d(8, 4, 5, padding=2))),
+        (2, 2, 40),
+    ),
+    "old weight norm": (
+        lambda: nn.Sequential(nn.Linear(3, 8), _old_weight_norm(nn.Linear(8, 4))),
+        (2, 20, 3),
+    ),
+    "transposed, old weight norm": (
+        lambda: nn.Sequential(nn.Conv1d(2, 8, 3), _old_weight_norm(nn.ConvTranspose1d(8, 2, 4, 2), dim=1)),
+        (2, 2, 30),
+    ),
     "conv1d": (
         lambda: nn.Sequential(nn.Conv1d(2, 8, 3), nn.Conv1d(8, 4, 5, stride=2, padding=2, dilation=2)),
         (2, 2, 40),
@@ -200,6 +220,19 @@ def test_what_cannot_be_fitted_is_listed() -> None:
     found = compensate(dense, prunegraph.apply(dense, plan), plan, inputs)
     assert [layer.weight for layer in found.layers] == ["rnn.weight_ih_l0"]
     assert set(found.skipped) == {"rnn.weight_hh_l0", "rnn.weight_ih_l1", "rnn.weight_hh_l1", "last"}
+
+
+def test_weights_that_cannot_be_set_are_listed() -> None:
+    torch.manual_seed(0)
+    dense, inputs = (
+        nn.Sequential(nn.Linear(3, 8), spectral_norm(nn.Linear(8, 4)), nn.Linear(4, 2)).eval(),
+        _inputs(5, 3),
+    )
+    graph = prunegraph.build_graph(dense, inputs[0])
+    plan = graph.plan({group.name: range(group.width // 2) for group in graph.groups})
+    found = compensate(dense, prunegraph.apply(dense, plan), plan, inputs)
+    assert [layer.weight for layer in found.layers] == ["2.weight"]
+    assert found.skipped == ("1.parametrizations.weight.original",)
 
 
 def test_later_layers_make_good_for_earlier_ones() -> None:

@@ -18,7 +18,7 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from prunegraph.capture import numbers_in_arrays, tracked, transparency
+from prunegraph.capture import conversions, numbers_in_arrays, tracked, transparency
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
 from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
@@ -29,7 +29,7 @@ from prunegraph.ir.trace import Comparison, Place, Site
 _LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
 _OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
 
-_ASKED_FOR_USER = (numbers_in_arrays.__file__, tracked.__file__, transparency.__file__)
+_ASKED_FOR_USER = (conversions.__file__, numbers_in_arrays.__file__, tracked.__file__, transparency.__file__)
 """Files of ours that compute with sizes on behalf of the code that called them."""
 
 

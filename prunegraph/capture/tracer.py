@@ -63,7 +63,8 @@ class _Capture:
         flat_inputs = [tensor.detach().clone() for tensor in self.example.tensors]
         with ExitStack() as stack:
             stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs]))
-            stack.enter_context(transparent_python())
+            classes = {kind for module in self.clone.modules() for kind in type(module).__mro__}
+            stack.enter_context(transparent_python(sorted(classes, key=lambda kind: kind.__module__)))
             traced = self._trace(flat_inputs)
         return self._as_trace(traced)
 

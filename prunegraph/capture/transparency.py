@@ -1,14 +1,14 @@
 """Makes Python transparent for tracked numbers while a network is being recorded, and restores it afterwards.
 
-Some things hide where a size came from: ``math`` functions return plain floats, memoised functions (as einops uses
-them) return sizes that were computed for another tensor, and nobody is told of calls like ``torch.IntTensor([size])``
-or ``torch.from_numpy(np.arange(size))``.
+Some things hide where a size came from: ``math`` functions return plain floats, ``int`` and ``float`` ordinary numbers,
+memoised functions (as einops uses them) sizes that were computed for another tensor, and nobody is told of calls like
+``torch.IntTensor([size])`` or ``torch.from_numpy(np.arange(size))``.
 """
 
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from prunegraph.capture.conversions import STAND_INS, replaceable
 from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_range
 from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
@@ -30,9 +31,15 @@ _Memoised = type(functools.lru_cache(lambda: None))
 
 
 @contextmanager
-def transparent_python() -> Iterator[None]:
-    """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages."""
+def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
+    """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages.
+
+    Args:
+        classes: of the network's modules; where they are written, ``int`` and ``float`` keep the origin, too.
+    """
     with ExitStack() as stack:
+        for module, name in list(replaceable(classes)):
+            stack.enter_context(patch.object(module, name, STAND_INS[name], create=True))
         for name, operation in _MATH.items():
             stack.enter_context(patch.object(math, name, _transparent(operation, getattr(math, name))))
         for name in _MATH_OF_INTEGERS:

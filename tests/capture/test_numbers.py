@@ -1,5 +1,6 @@
 """Sizes that the code makes other things of: tensors, ordinary numbers, places of outputs."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,9 @@ class Scaled(nn.Module):
         lambda width, x: torch.full((x.shape[-1],), width, dtype=x.dtype),
         lambda width, x: torch.full((1,), width),
         lambda width, x: x.new_tensor([width]),
+        lambda width, x: float(width) ** -0.5,
+        lambda width, x: int(width / 2 + 0.5) + int(float(2 * x.shape[1])) - int("7", 8),
+        lambda width, x: width if isinstance(width, int) and not isinstance(width / 2, (int, str)) else 1,
     ],
 )
 def test_tensors_of_a_size_follow_it(scale: Callable[[Any, Tensor], Any]) -> None:
@@ -51,7 +55,7 @@ def test_tensors_of_a_size_follow_it(scale: Callable[[Any, Tensor], Any]) -> Non
     torch.testing.assert_close(result.model(EXAMPLE), expected)
 
 
-@pytest.mark.parametrize("scale", [lambda width, x: float(width), lambda width, x: int(width) ** -0.5])
+@pytest.mark.parametrize("scale", [lambda width, x: math.fsum([width]), lambda width, x: math.fsum([width, 0]) ** -0.5])
 def test_a_size_that_becomes_an_ordinary_number_stays(scale: Callable[[Any, Tensor], Any]) -> None:
     graph = prunegraph.build_graph(Scaled(scale), EXAMPLE)
     assert not graph.groups

@@ -288,6 +288,7 @@ FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "norm": lambda m, x: nn.functional.layer_norm(x, (m.width,)),
     "norm by shape": lambda m, x: nn.functional.layer_norm(x, x.shape[1:]),
     "keyword": lambda m, x: torch.reshape(input=x, shape=(x.shape[0], m.width)),
+    "through int": lambda m, x: x.view(-1, int(m.width / 2)).view(-1, int(m.width)),
     "functional split": lambda m, x: torch.cat(torch.split(x, [m.half, m.width - m.half], dim=1), 1),
 }
 
@@ -306,7 +307,7 @@ def test_sizes_follow_after_pruning(way: str) -> None:
 
 LOCK: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a number": lambda m, x: x.view(-1, 8),
-    "a number through int": lambda m, x: x.view(-1, int(m.width / 1)),
+    "a number through an index": lambda m, x: x.view(-1, operator.index(m.width)),
     "a closure": lambda m, x, width=8: x.view(-1, width),
     "numpy": lambda m, x: x.view(-1, int(np.prod([2, 4]))),
     "read from a tensor": lambda m, x: x.view(-1, int(torch.tensor(8).item())),

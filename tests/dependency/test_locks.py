@@ -1,6 +1,7 @@
 """What must stay, and how it is told why."""
 
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -326,7 +327,7 @@ class ScaledHeads(nn.Module):
 
 
 def test_one_channel_that_is_left_tells_of_the_ordinary_number() -> None:
-    graph = build_graph(ScaledHeads(lambda width: float(width) ** -0.5), torch.randn(2, 1, 12))
+    graph = build_graph(ScaledHeads(lambda width: math.fsum([width]) ** -0.5), torch.randn(2, 1, 12))
     assert any("ordinary number of the size 4" in lock.reason for lock in locks(graph, "a.weight[0]"))
     assert build_graph(ScaledHeads(lambda width: width**-0.5), torch.randn(2, 1, 12)).coverage > 0.99
 

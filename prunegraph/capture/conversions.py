@@ -1,0 +1,91 @@
+"""``int`` and ``float`` of the network's own code, which keep the origin of tracked numbers while it is recorded.
+
+Python's own make ordinary numbers of them: ``x.view(b, int(channels / 2), -1)`` would fix what it views. Names that
+code calls, or asks for instances of, can stand for something that does the same; where the name is used in another
+way (``dtype=float``) it is left alone.
+"""
+
+import ast
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any, ClassVar
+
+from prunegraph.capture.tracked import TrackedFloat, TrackedInt, as_float
+
+_RUN_BEFORE = frozenset({"__init__", "__repr__", "extra_repr"})
+"""Functions that are not run while a network is recorded."""
+
+
+class _StandIn(type):
+    """The type of what stands for a type of numbers."""
+
+    plain: type
+    convert: Callable[..., Any]
+
+    def __call__(cls, *values: Any, **options: Any) -> Any:
+        return cls.convert(*values, **options)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, cls.plain)
+
+
+def _as_int(*values: Any, **options: Any) -> Any:
+    if len(values) == 1 and isinstance(values[0], TrackedInt | TrackedFloat):
+        return values[0] if isinstance(values[0], TrackedInt) else math.trunc(values[0])
+    return int(*values, **options)
+
+
+class _Int(metaclass=_StandIn):
+    plain: ClassVar = int
+    convert = staticmethod(_as_int)
+
+
+class _Float(metaclass=_StandIn):
+    plain: ClassVar = float
+    convert = staticmethod(as_float)
+
+
+STAND_INS = {"int": _Int, "float": _Float}
+
+
+def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
+    """The modules in which the classes are written, with each name of `STAND_INS` that can be given another meaning."""
+    for name in dict.fromkeys(kind.__module__ for kind in classes):
+        module, root = sys.modules.get(name), name.partition(".")[0]
+        if module is None or root in sys.stdlib_module_names - {"__main__"} or root in ("torch", "numpy"):
+            continue
+        try:
+            tree = ast.parse(inspect.getsource(module))
+        except (OSError, TypeError, SyntaxError):  # typed into a console, or compiled
+            continue
+        used = _otherwise_used(tree)
+        yield from ((module, word) for word in STAND_INS if word not in used and word not in vars(module))
+
+
+def _otherwise_used(tree: ast.Module) -> set[str]:
+    """Names that functions which may run later use in other ways than calling them and asking for their instances."""
+    fine: set[int] = set()
+    names: list[ast.Name] = []
+    for node in _later(tree):
+        if isinstance(node, ast.Name):
+            names.append(node)
+        elif isinstance(node, ast.AnnAssign):
+            fine.update(id(part) for part in ast.walk(node.annotation))  # not evaluated within functions
+        elif isinstance(node, ast.Call):
+            fine.add(id(node.func))
+            if isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                fine.update(id(part) for kind in node.args[1:] for part in ast.walk(kind))
+    return {node.id for node in names if id(node) not in fine or not isinstance(node.ctx, ast.Load)}
+
+
+def _later(tree: ast.Module) -> Iterator[ast.AST]:
+    """Everything in the bodies of functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in _RUN_BEFORE:
+            for statement in node.body:
+                yield from ast.walk(statement)
+        elif isinstance(node, ast.Lambda):
+            yield from ast.walk(node.body)

@@ -1,0 +1,57 @@
+"""Where ``int`` and ``float`` can stand for something that keeps the origin of sizes."""
+
+import sys
+import types
+
+import pytest
+
+from prunegraph.capture.conversions import replaceable
+
+CALLS = "class Net:\n    def forward(self, x: int) -> float:\n        return {}\n"
+
+
+def words(source: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> set[str]:
+    """The names that can be replaced in a module of this source."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(source)
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(source, path, "exec"), vars(module))
+    return {word for _, word in replaceable([module.Net])}
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("int(x / 2)", {"int", "float"}),
+        ("x if isinstance(x, (int, float)) else 0", {"int", "float"}),
+        ("zeros(x, dtype=int)", {"float"}),
+        ("type(x) is float", {"int"}),
+        ("(lambda y: map(int, y))(x)", {"float"}),
+        ("[int := 3]", {"float"}),
+    ],
+)
+def test_names_that_are_only_called_are_replaced(expression, expected, monkeypatch, tmp_path) -> None:
+    assert words(CALLS.format(expression), "someones_network", monkeypatch, tmp_path) == expected
+
+
+def test_what_runs_before_and_annotations_do_not_count(monkeypatch, tmp_path) -> None:
+    source = (
+        "from typing import Optional\nNumber = Optional[int]\n"
+        "class Net:\n    kinds = {int: 'whole'}\n    def __init__(self):\n        self.kind = int\n"
+        "    def forward(self, x: int | None = None):\n        y: float = int(x)\n        return y\n"
+    )
+    assert words(source, "someones_network", monkeypatch, tmp_path) == {"int", "float"}
+
+
+def test_a_module_with_an_int_of_its_own_keeps_it(monkeypatch, tmp_path) -> None:
+    source = "def int(x):\n    return x\n" + CALLS.format("int(x)")
+    assert words(source, "someones_network", monkeypatch, tmp_path) == {"float"}
+
+
+def test_what_has_no_source_is_left_alone(monkeypatch) -> None:
+    module = types.ModuleType("typed_in")
+    exec(CALLS.format("int(x)"), vars(module))
+    monkeypatch.setitem(sys.modules, "typed_in", module)
+    assert list(replaceable([module.Net])) == []

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.clone import fleeting_tensors, lasting_tensors
+from prunegraph.capture.memory_format import channels_last, is_channels_last
 from prunegraph.errors import FileFormatError, InputError
 
 
@@ -53,7 +54,7 @@ def state_of(model: nn.Module) -> NetworkState:
     return NetworkState(
         tensors=tensors,
         aliases={alias: name for alias, name in names.items() if alias != name},
-        channels_last=tuple(name for name, tensor in tensors.items() if _is_channels_last(tensor)),
+        channels_last=tuple(name for name, tensor in tensors.items() if is_channels_last(tensor)),
         training=tuple(path for path, module in model.named_modules() if module.training),
         extra=extra,
     )
@@ -126,13 +127,9 @@ def _decoded(raw: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any
     return content
 
 
-def _is_channels_last(tensor: torch.Tensor) -> bool:
-    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-
-
 def _formatted(name: str, state: NetworkState) -> torch.Tensor:
     tensor = state.tensors[name]
-    return tensor.contiguous(memory_format=torch.channels_last) if name in state.channels_last else tensor
+    return channels_last(tensor) if name in state.channels_last else tensor
 
 
 def _check_same_names(expected: set[str], state: NetworkState) -> None:

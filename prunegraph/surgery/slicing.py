@@ -10,6 +10,7 @@ from torch import nn
 from prunegraph.capture.attributes import get_attribute, integers_of, set_attribute
 from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, fleeting_tensors, lasting_tensors, named_tensors
+from prunegraph.capture.memory_format import channels_last, is_channels_last
 from prunegraph.errors import PlanError, SurgeryError
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
 from prunegraph.modules.attention import WidthFreeAttention
@@ -79,9 +80,7 @@ def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> tor
     result = tensor
     for dim, indices in kept.items():
         result = result.index_select(dim, torch.tensor(indices, device=tensor.device))
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
-        return result.contiguous(memory_format=torch.channels_last)
-    return result
+    return channels_last(result) if kept and is_channels_last(tensor) else result
 
 
 def _check_indices(name: str, dim: int, kept: Sequence[int], shape: tuple[int, ...]) -> None:

@@ -1,8 +1,23 @@
-"""Inputs of other shapes than the example's: what is right for one shape may be wrong for another."""
+"""Inputs other than the example: silence tells nothing, and what is right for one shape may be wrong for another."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
+
+
+def heard(example: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    """Noise in place of an example that is silent: whatever a network does, it may make nothing of nothing.
+
+    Returns:
+        The tensors with noise for those of zeros; None if there is something else than zeros among those of real or
+        complex numbers. Tensors of one dimension are lengths, rates and the like, and stay as they are.
+    """
+    signals = [t for t in example if t.dim() > 1 and (t.is_floating_point() or t.is_complex())]
+    if not signals or any(bool(signal.any()) for signal in signals):
+        return None
+    noise = torch.Generator().manual_seed(0)
+    silent = {id(signal) for signal in signals}
+    return [torch.randn(t.shape, generator=noise).to(t) if id(t) in silent else t for t in example]
 
 
 def other_inputs(example: Sequence[torch.Tensor]) -> Iterator[tuple[str, list[torch.Tensor]]]:

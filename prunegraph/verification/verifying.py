@@ -21,7 +21,7 @@ from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
 from prunegraph.verification.data_reads import changed_reads, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
-from prunegraph.verification.other_inputs import other_inputs
+from prunegraph.verification.other_inputs import heard, other_inputs
 from prunegraph.verification.replay import values_of_masked, values_of_trace
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -45,7 +45,7 @@ def verify(
         model: the original network; left as it is.
         pruned: the network to check; left as it is.
         plan: what was to be removed.
-        example_inputs: as for `build_graph`.
+        example_inputs: as for `build_graph`; noise takes the place of silence, which proves nothing.
         graph: the original's dependency graph, if it is at hand.
 
     Raises:
@@ -60,10 +60,13 @@ class _Verification:
     def __init__(
         self, model: nn.Module, pruned: nn.Module, plan: PruningPlan, example: Nested, graph: DependencyGraph | None
     ) -> None:
-        self.model, self.pruned, self.plan, self.example = model, pruned, plan, example
-        args, kwargs = example.rebuild(example.tensors)
+        self.model, self.pruned, self.plan = model, pruned, plan
+        noise = heard(example.tensors)
+        args, kwargs = example.rebuild(example.tensors if noise is None else noise)
         self.arguments = kwargs if kwargs and not args else args
-        self.graph = graph or build_graph(model, self.arguments)
+        self.example = normalise_example(self.arguments)
+        # What the code does with silence may not be what it does with noise: the graph must be of the same run.
+        self.graph = graph if graph is not None and noise is None else build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
         self.checks: list[Check] = []
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunegraph import PlanError, PruningPlan, SurgeryError, UnsupportedModelError, apply, build_graph
+from prunegraph.surgery.slicing import slice_tensor
 from tests.dependency.cases import CASES, random_plan
 
 
@@ -222,6 +223,17 @@ def test_memory_format_is_kept() -> None:
     assert pruned[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert not pruned[0].weight.is_contiguous()
     assert prune_two_layers(two_layers())[0].weight.is_contiguous()
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 3, 3), (6, 4, 1, 1), (6, 1, 1, 1), (6, 2, 3, 3, 2)], ids=str)
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
+def test_slices_lie_as_torch_would_lay_them(shape: tuple[int, ...], last: bool) -> None:
+    """With one channel, or one tap, both formats are contiguous, and only the strides tell them apart."""
+    memory_format = {4: torch.channels_last, 5: torch.channels_last_3d}[len(shape)] if last else torch.contiguous_format
+    tensor = torch.empty(shape, memory_format=memory_format).normal_()
+    found = slice_tensor(tensor, {0: [0, 2, 5]})
+    assert found.stride() == torch.empty((3, *shape[1:]), memory_format=memory_format).stride()
+    assert torch.equal(found, tensor[[0, 2, 5]])
 
 
 def test_ties_and_shared_modules_are_kept() -> None:

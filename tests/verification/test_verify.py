@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import DependencyGraph, PruningPlan, VerificationError, apply, build_graph, verify
+from prunegraph import Budget, DependencyGraph, PruningPlan, VerificationError, apply, build_graph, prune, verify
 from prunegraph.verification.differences import relative_difference
 from tests.dependency.cases import CASES, SIGNAL, random_plan
 
@@ -409,3 +409,24 @@ def test_both_networks_are_left_alone() -> None:
     assert torch.equal(pruned.b.weight.grad, torch.ones(1, 3))
     assert [p.grad for p in model.parameters()] == [None] * 6
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Gained(nn.Module):
+    """Makes nothing of nothing, whatever its gain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 6, 3, bias=False), nn.Conv1d(6, 1, 3, bias=False)
+        self.gain = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * self.last(torch.tanh(self.first(x)))
+
+
+@pytest.mark.parametrize("example", [torch.zeros(1, 1, 20), {"x": torch.zeros(2, 1, 20)}], ids=["tensor", "keyword"])
+def test_silence_proves_nothing_so_noise_is_heard(example: Any) -> None:
+    model = Gained()
+    result = prune(model, example, criterion="l1", budget=Budget(ratio=0.5))
+    result.model.gain = 2.0
+    with pytest.raises(VerificationError, match="differs"):
+        verify(model, result.model, result.plan, example)

@@ -133,10 +133,8 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         fabric = _launched(accelerator, devices, nodes, precision)
         saved = read(directory)
         dense, example = open_network(request, floating_dtype(saved.state.tensors))
-        gradual = None
-        if macs is not None:
-            asked = RoundsRequest(macs=macs, count=rounds, between=round_steps, criterion=criterion)
-            gradual = gradual_pruning(asked, saved, example)
+        asked = RoundsRequest(macs=macs, count=rounds, between=round_steps, criterion=criterion)
+        gradual = gradual_pruning(asked, saved, example)
         speech = _Speech(open_speech(heard), seconds, batch, example)
         chosen: Loss = {LossName.SI_SDR: pit_si_sdr_loss, LossName.SNR: pit_snr_loss}[loss]
         start = load(dense, directory)

@@ -24,24 +24,26 @@ class RoundsRequest:
     """What the user typed.
 
     Attributes:
-        macs: share of the dense network's MACs to go on down to.
+        macs: share of the dense network's MACs to go on down to; None for no further pruning.
         count: rounds.
         between: optimizer steps from one round to the next.
         criterion: name of the importance criterion.
     """
 
-    macs: float
+    macs: float | None
     count: int
     between: int
     criterion: str
 
 
-def gradual_pruning(request: RoundsRequest, saved: SavedNetwork, example: Any) -> GradualPruning:
+def gradual_pruning(request: RoundsRequest, saved: SavedNetwork, example: Any) -> GradualPruning | None:
     """Rounds that each leave the same share of the MACs that they find.
 
     Raises:
         InputError: the saved network is that small already.
     """
+    if request.macs is None:
+        return None
     left = saved.pruned.macs / max(saved.dense.macs, 1)
     if not 0 < request.macs < left:
         raise InputError(f"--macs {request.macs:g} leaves nothing to prune: the saved network has {left:.1%} of them")

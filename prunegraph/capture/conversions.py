@@ -9,6 +9,7 @@ import ast
 import inspect
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar
@@ -58,7 +59,9 @@ def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
         if module is None or root in sys.stdlib_module_names - {"__main__"} or root in ("torch", "numpy"):
             continue
         try:
-            tree = ast.parse(inspect.getsource(module))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about other people's code, which Python has given before
+                tree = ast.parse(inspect.getsource(module))
         except (OSError, TypeError, SyntaxError):  # typed into a console, or compiled
             continue
         used = _otherwise_used(tree)

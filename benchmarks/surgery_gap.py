@@ -21,6 +21,7 @@ from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Split, split_by_utterance
 from prunegraph.data.debian import load_debian_corpus
 from prunegraph.data.mixtures import MixtureSampler, MixtureSettings
+from prunegraph.importance.moments import InputMoments
 from prunegraph.masked.program import MaskedNetwork
 from prunegraph.plugin import CriterionContext
 from prunegraph.recovery.evaluation import Improvement, evaluate
@@ -102,9 +103,11 @@ def learn(split: Split, share: float, *, exact: bool) -> Outcome:
     graph = prunegraph.build_graph(dense, torch.zeros(BATCH, 1, int(SECONDS * SAMPLE_RATE)))
     budget = prunegraph.Budget(macs=share)
     program: Program = MaskedNetwork(dense, graph) if exact else ZeroMasks(dense, graph)
+    data = batches(split.train, SEED, MASK_STEPS)
     context = CriterionContext(
         seed=SEED,
-        data=batches(split.train, SEED, MASK_STEPS),
+        data=data,
+        moments=InputMoments(graph=graph, data=data),
         loss=pit_si_sdr_loss,
         masked_program=program,
         budget=budget,

@@ -80,7 +80,8 @@ class SepPrune:
     def _prior(
         self, graph: GraphView, weights: Mapping[str, torch.Tensor], context: CriterionContext
     ) -> Mapping[str, torch.Tensor]:
-        if self.mode == "budget" and context.moments is not None:
+        if self.mode == "budget":
+            assert context.moments is not None
             return removal_scores(graph, weights, context.moments)
         return log_magnitudes(graph, weights)
 

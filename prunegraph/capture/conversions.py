@@ -39,6 +39,10 @@ def _as_int(*values: Any, **options: Any) -> Any:
     return int(*values, **options)
 
 
+def _as_float(*values: Any) -> Any:
+    return as_float(*values) if values else 0.0
+
+
 class _Int(metaclass=_StandIn):
     plain: ClassVar = int
     convert = staticmethod(_as_int)
@@ -46,7 +50,7 @@ class _Int(metaclass=_StandIn):
 
 class _Float(metaclass=_StandIn):
     plain: ClassVar = float
-    convert = staticmethod(as_float)
+    convert = staticmethod(_as_float)
 
 
 STAND_INS = {"int": _Int, "float": _Float}

@@ -40,7 +40,7 @@ class Scaled(nn.Module):
         lambda width, x: torch.full((1,), width),
         lambda width, x: x.new_tensor([width]),
         lambda width, x: float(width) ** -0.5,
-        lambda width, x: int(width / 2 + 0.5) + int(float(2 * x.shape[1])) - int("7", 8) + int() + float(),
+        lambda width, x: int(width / 2 + 0.5) + int(float(2 * x.shape[1])) - int("7", 8) + int() + float(),  # noqa: UP018 - on purpose
         lambda width, x: width if isinstance(width, int) and not isinstance(width / 2, (int, str)) else 1,
     ],
 )

@@ -24,6 +24,7 @@ from benchmarks.separators import SAMPLE_RATE, load_separator
 from prunegraph.data.corpus import Split, split_by_utterance
 from prunegraph.data.debian import load_debian_corpus
 from prunegraph.data.mixtures import Mixture, MixtureSampler, MixtureSettings
+from prunegraph.latency import LatencyModel
 from prunegraph.profiling.stopwatch import DeviceStopwatch
 from prunegraph.recovery.evaluation import evaluate
 from prunegraph.selection.widths import widths_for_speed
@@ -35,7 +36,7 @@ SECONDS, PROFILE_FOR, ROUNDS = 4, 8.0, 15
 
 
 def plans(dense: nn.Module, example: Tensor, split: Split) -> dict[str, prunegraph.PruningPlan]:
-    """Half of the MACs by `reconstruction`, and its best channels at the widths that take the least time."""
+    """By `reconstruction`: half of the MACs, the widths at which these take the least time, and as little time."""
     graph = prunegraph.build_graph(dense, example)
     heard = batches(split.train, SEED, COMPENSATION_BATCHES)
     by_shape = prunegraph.build_graph(dense, heard[0][0])
@@ -43,9 +44,12 @@ def plans(dense: nn.Module, example: Tensor, split: Split) -> dict[str, prunegra
     watch = DeviceStopwatch(CPU, clock=time.process_time)
     timings = prunegraph.profile(dense, example, graph, measure_for=PROFILE_FOR, stopwatch=watch)
     widths = widths_for_speed(graph, timings, macs=MACS, round_to=ROUND_TO)
+    fast = prunegraph.select(graph, scores, prunegraph.Budget(ratio=0, pin=widths))
+    as_fast = prunegraph.Budget(latency_ms=1000 * LatencyModel(graph, timings).of_plan(fast))
     return {
-        "reconstruction": prunegraph.select(graph, scores, prunegraph.Budget(macs=MACS)),
-        "widths for speed": prunegraph.select(graph, scores, prunegraph.Budget(ratio=0, pin=widths)),
+        "half of the MACs": prunegraph.select(graph, scores, prunegraph.Budget(macs=MACS)),
+        "widths for speed": fast,
+        "as little time": prunegraph.select(graph, scores, as_fast, profile=timings),
     }
 
 
@@ -93,9 +97,10 @@ def main() -> None:
     print(
         f"\n*MACs*: the dense network's by the pruned one's. *speed-up*: the same of processor times on {SECONDS} s of "
         f"audio, batch 1, eager; *reached*: speed-up by MACs. Then SI-SDRi in dB on {TEST_MIXTURES} mixtures of "
-        f"utterances never trained on; {TUNING_STEPS} steps of fine-tuning. Both plans keep the channels that "
-        f"`reconstruction` ranks first in their group; *widths for speed*: `widths_for_speed(..., macs={MACS}, "
-        f"round_to={ROUND_TO})`.\n\n{target_of(CPU)}. Written by `python -m benchmarks.speed_quality`."
+        f"utterances never trained on; {TUNING_STEPS} steps of fine-tuning. All plans keep the channels "
+        f"that `reconstruction` ranks first; *half of the MACs*: `Budget(macs={MACS})`; *widths for speed*: "
+        f"`widths_for_speed(..., macs={MACS}, round_to={ROUND_TO})`; *as little time*: `Budget(latency_ms=...)` with what "
+        f"that takes by the profile.\n\n{target_of(CPU)}. Written by `python -m benchmarks.speed_quality`."
     )
 
 

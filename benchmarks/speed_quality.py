@@ -96,11 +96,12 @@ def main() -> None:
             print(row, flush=True)
     print(
         f"\n*MACs*: the dense network's by the pruned one's. *speed-up*: the same of processor times on {SECONDS} s of "
-        f"audio, batch 1, eager; *reached*: speed-up by MACs. Then SI-SDRi in dB on {TEST_MIXTURES} mixtures of "
-        f"utterances never trained on; {TUNING_STEPS} steps of fine-tuning. All plans keep the channels "
-        f"that `reconstruction` ranks first; *half of the MACs*: `Budget(macs={MACS})`; *widths for speed*: "
-        f"`widths_for_speed(..., macs={MACS}, round_to={ROUND_TO})`; *as little time*: `Budget(latency_ms=...)` with what "
-        f"that takes by the profile.\n\n{target_of(CPU)}. Written by `python -m benchmarks.speed_quality`."
+        "audio, batch 1, eager; *reached*: speed-up by MACs. Then SI-SDRi in dB on "
+        f"{TEST_MIXTURES} mixtures of utterances never trained on; {TUNING_STEPS} steps of fine-tuning. All plans keep "
+        "the channels that `reconstruction` ranks first. *half of the MACs*: "
+        f"`Budget(macs={MACS})`; *widths for speed*: `widths_for_speed(..., macs={MACS}, round_to={ROUND_TO})`; *as "
+        "little time*: `Budget(latency_ms=...)` with what that takes by the profile.\n\n"
+        f"{target_of(CPU)}. Written by `python -m benchmarks.speed_quality`."
     )
 
 

@@ -111,9 +111,12 @@ class Probe(fx.Interpreter):
         return result
 
 
-def _add(sensitivity: Sensitivity, call: Contraction, energy: Tensor, gradient: Tensor) -> None:
+def _add(sensitivity: Sensitivity, call: Contraction, energy: Tensor, gradient: Tensor) -> Tensor:
+    """What goes on to earlier layers: without the places where there is no derivative, such as roots of silence."""
     with torch.no_grad():
-        sensitivity.add(call, energy, gradient)
+        finite = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        sensitivity.add(call, energy, finite)
+    return finite
 
 
 def _outputs(outputs: Any) -> Iterator[Tensor]:

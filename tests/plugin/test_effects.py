@@ -166,6 +166,31 @@ def test_errors_are_relative_where_nothing_can_be_differentiated(monkeypatch: py
     torch.testing.assert_close(scaled, layer.coefficients)
 
 
+class Magnitude(nn.Module):
+    """Has no derivative where its input is silent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.spread, self.out = (nn.Conv1d(n, m, 1, bias=False) for n, m in ((2, 6), (6, 4), (4, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.spread(self.into(x))
+        output: Tensor = self.out(torch.sqrt(hidden.square()))
+        return output
+
+
+def test_places_without_derivative_are_left_out() -> None:
+    torch.manual_seed(0)
+    model, x = Magnitude(), torch.randn(1, 2, 9)
+    silent = torch.cat([x, torch.zeros(1, 2, 3)], -1)
+    heard, padded = (read(model, [(signal, torch.zeros(()))]) for signal in (x, silent))
+    for name in ("spread.weight", "out.weight"):
+        assert bool(padded[name].effects.isfinite().all())
+        assert float(padded[name].effects.norm()) == pytest.approx(float(heard[name].effects.norm()), rel=0.5)
+    scores = prunegraph.score(prunegraph.build_graph(model, silent), "reconstruction", data=[(silent, torch.zeros(()))])
+    assert all(bool(found.isfinite().all()) for found in scores.values())
+
+
 class Counted(nn.Module):
     """Its input are numbers of words."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,7 +153,7 @@ def finetune(  # noqa: PLR0913 - one parameter per option
             gradual=gradual,
             run=folder,
             fabric=fabric,
-            progress=_progress([*shows, _show]),
+            progress=_progress([*shows, partial(_show, settings)]),
         )
         if fabric.is_global_zero:
             write(recovered(saved, dense, example, found, criterion), destination)
@@ -227,8 +228,9 @@ def _progress(shows: list[Callable[[Check], None]]) -> Callable[[Check], None]:
     return show
 
 
-def _show(check: Check) -> None:
-    losses = {"loss": check.loss, "validation": check.validation}
+def _show(settings: RecoverySettings, check: Check) -> None:
+    training = "loss with the dense network's" if settings.distils else "loss"
+    losses = {training: check.loss, "validation": check.validation}
     shown = "".join(f"{name} {value:.2f} dB, " for name, value in losses.items() if value is not None)
     note(f"step {check.step}: {shown}learning rate {check.learning_rate:.1e}")
 

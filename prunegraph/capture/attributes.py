@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from prunegraph.capture.literals import Fraction
 from prunegraph.capture.settings import (
     class_constants,
     is_sequence,
@@ -88,6 +89,8 @@ class _Tracker:
         """The value with its integers tracked: a sequence made anew where there are any, else the very same object."""
         if type(value) is int or isinstance(value, np.integer):
             return self._number(name, value)
+        if type(value) is float:
+            return Fraction(value)
         if is_sequence(value):
             items = [self.tracked(name + step, item) for step, item in parts_of(value)]
             return with_items(value, items) if any(a is not b for a, b in zip(items, value, strict=True)) else value

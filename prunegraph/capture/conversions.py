@@ -58,10 +58,7 @@ STAND_INS = {"int": _Int, "float": _Float}
 
 def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
     """The modules in which the classes are written, with each name of `STAND_INS` that can be given another meaning."""
-    for name in dict.fromkeys(kind.__module__ for kind in classes):
-        module, root = sys.modules.get(name), name.partition(".")[0]
-        if module is None or root in sys.stdlib_module_names - {"__main__"} or root in ("torch", "numpy"):
-            continue
+    for module in own_modules(classes):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about other people's code, which Python has given before
@@ -70,6 +67,14 @@ def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
             continue
         used = _otherwise_used(tree)
         yield from ((module, word) for word in STAND_INS if word not in used and word not in vars(module))
+
+
+def own_modules(classes: Iterable[type]) -> Iterator[ModuleType]:
+    """The modules in which the classes are written, but those of Python, torch and numpy."""
+    for name in dict.fromkeys(kind.__module__ for kind in classes):
+        module, root = sys.modules.get(name), name.partition(".")[0]
+        if module is not None and root not in ({*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}):
+            yield module
 
 
 def _otherwise_used(tree: ast.Module) -> set[str]:

@@ -16,7 +16,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from prunegraph.capture.conversions import STAND_INS, replaceable
+from prunegraph.capture.conversions import STAND_INS, own_modules, replaceable
+from prunegraph.capture.literals import fractions_in
 from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_range
 from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
@@ -35,9 +36,11 @@ def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
     """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages.
 
     Args:
-        classes: of the network's modules; where they are written, ``int`` and ``float`` keep the origin, too.
+        classes: of the network's modules; where they are written, ``int``, ``float`` and literals keep the origin, too.
     """
     with ExitStack() as stack:
+        classes = list(classes)
+        stack.enter_context(fractions_in(module.__name__ for module in own_modules(classes)))
         for module, name in list(replaceable(classes)):
             stack.enter_context(patch.object(module, name, STAND_INS[name], create=True))
         for name, operation in _MATH.items():

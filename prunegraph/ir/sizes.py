@@ -78,6 +78,12 @@ OPERATIONS: Mapping[str, Callable[..., Number]] = {
     "round": round,
 }
 
+_UNARY_UNDONE: Mapping[str, Callable[[Number], Number]] = {
+    "neg": operator.neg,
+    **dict.fromkeys(("ceil", "floor", "round"), lambda rounded: rounded),
+}
+"""What is done to the results of operations on one operand to find a value that gives them, or one near to it."""
+
 RELATIONS: Mapping[str, Callable[[Number, Number], bool]] = {
     "==": operator.eq,
     "<": operator.lt,
@@ -99,6 +105,15 @@ def leaves(expression: Expression) -> Iterator[Leaf]:
 def attributes(expression: Expression) -> list[Attribute]:
     """The distinct attributes that the expression reads."""
     return list(dict.fromkeys(leaf for leaf in leaves(expression) if isinstance(leaf, Attribute)))
+
+
+def negated(expression: Expression) -> Expression:
+    """``-expression``."""
+    match expression:
+        case Operation(name="neg", operands=(operand,)):
+            return operand
+        case _:
+            return Operation("neg", (expression,))
 
 
 def evaluate(expression: Expression, value_of: Callable[[Leaf], Number]) -> Number:
@@ -128,13 +143,17 @@ def invert(
 ) -> int | None:
     """The value of ``unknown`` for which the expression equals ``target``, or None where no such integer exists.
 
-    Division is inverted exactly (``width // 2 == 5`` gives 10), so the result is checked by evaluating again.
+    Division and rounding are inverted as if nothing was rounded (``width // 2 == 5`` gives 10, ``int(width * 2.5) == 7``
+    gives 2.8), so the whole numbers beside the result are checked by evaluating again.
     """
     found = _invert(expression, target, unknown, value_of)
-    if found is None or found != int(found) or found < 1:
+    if found is None or not math.isfinite(found):
         return None
-    again = evaluate(expression, lambda leaf: int(found) if leaf == unknown else value_of(leaf))
-    return int(found) if again == target else None
+
+    def fits(value: int) -> bool:
+        return value >= 1 and evaluate(expression, lambda leaf: value if leaf == unknown else value_of(leaf)) == target
+
+    return next((value for value in (math.floor(found), math.ceil(found)) if fits(value)), None)
 
 
 def _invert(
@@ -142,8 +161,11 @@ def _invert(
 ) -> Number | None:
     if expression == unknown:
         return target
-    if not isinstance(expression, Operation) or len(expression.operands) != 2:
+    if not isinstance(expression, Operation):
         return None
+    if len(expression.operands) == 1:
+        previous = _UNARY_UNDONE[expression.name](target) if expression.name in _UNARY_UNDONE else None
+        return None if previous is None else _invert(expression.operands[0], previous, unknown, value_of)
     left, right = expression.operands
     on_left, on_right = unknown in leaves(left), unknown in leaves(right)
     if on_left == on_right:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunegraph.ir.sizes import Constant
+from prunegraph.ir.sizes import Constant, leaves, negated
 from prunegraph.rules.base import Atoms, Call, Labels, Rule, replace_dim
 
 aten = torch.ops.aten
@@ -56,6 +56,24 @@ class SplitWithSizes(Chunk):
                 call.sink.leave_out(piece, [call.origin("split_sizes", index)], call.node)
 
 
+class SplitAt(Rule):
+    """``tensor_split((i, j, ...), dim)``: each limit counts the indices before it."""
+
+    def labels(self, call: Call) -> tuple[Labels, ...]:
+        labels, limits = call.labels("self"), call["indices"]
+        dim = int(call.get("dim", 0)) % len(labels)
+        atoms = labels[dim]
+        if atoms is None:
+            return (labels,) * len(call.output_shapes)
+        if list(limits) != sorted(limit for limit in limits if 0 <= limit <= len(atoms)):
+            call.lock(atoms, "cut at places that are not in order")
+        for index, limit in enumerate(limits):
+            call.require_size("indices", index, atoms[:limit], limit)
+            call.sink.leave_out(atoms, [call.origin("indices", index)], call.node)
+        cut = pieces(atoms, [shape[dim] for shape in call.output_shapes])
+        return tuple(replace_dim(labels, dim, None if part is None else call.piece(part)) for part in cut)
+
+
 def pieces(atoms: Atoms | None, sizes: Sequence[int]) -> list[Atoms | None]:
     """Consecutive pieces of the given sizes."""
     if atoms is None:
@@ -87,7 +105,10 @@ class Select(Rule):
 
 
 class Slice(Rule):
-    """``x[a:b:s]``: the bounds must count the kept indices before them; a step couples runs of s indices."""
+    """``x[a:b:s]``: the bounds must count the kept indices before them; a step couples runs of s indices.
+
+    Negative bounds count those behind them.
+    """
 
     def labels(self, call: Call) -> Labels:
         labels = call.labels("self")
@@ -101,7 +122,9 @@ class Slice(Rule):
         size, step = len(atoms), int(call.get("step", 1))
         start, end, _ = slice(call.get("start"), call.get("end"), step).indices(size)
         for name, bound in (("start", start), ("end", end)):
-            self._require_bound(call, name, atoms, bound)
+            # A literal within the first of the runs that a step couples is in each run, however many there are.
+            if not (name == "start" and start < step and isinstance(call.origin(name), Constant)):
+                self._require_bound(call, name, atoms, bound)
             if call.varies_with_input(name):
                 call.lock(atoms, "which indices are read depends on the input")
         if step > 1:
@@ -116,10 +139,20 @@ class Slice(Rule):
         # A literal at or beyond the end stays there when channels go; what shrinks with channels need not.
         if given is None or given == 0 or (beyond and isinstance(call.origin(name), Constant)):
             return
-        inside = 0 <= given <= len(atoms)
-        call.require_size(name, None, atoms[:bound] if inside else None, given)
         if given < 0:
-            call.lock(atoms[given:], "cut off by a number counted from the end")
+            self._require_from_end(call, name, atoms, given)
+            return
+        inside = given <= len(atoms)
+        call.require_size(name, None, atoms[:bound] if inside else None, given)
+
+    def _require_from_end(self, call: Call, name: str, atoms: Atoms, given: int) -> None:
+        behind, size = atoms[given:], call.origin(name)
+        if next(leaves(size), None) is None or -given > len(atoms):
+            call.require_size(name, None, None, given)
+            call.lock(behind, "cut off by a number counted from the end")
+            return
+        call.sink.require_size(negated(size), behind, -given, call.node)
+        call.sink.separate(behind)  # none would be -0, which counts from the front
 
 
 def _couple_runs(call: Call, atoms: Atoms, step: int) -> None:
@@ -170,6 +203,7 @@ class Glu(Rule):
 RULES: dict[Any, Rule] = {
     aten.chunk: Chunk(),
     aten.tensor_split.sections: Chunk(),
+    aten.tensor_split.indices: SplitAt(),
     aten.split.Tensor: SplitBySize(),
     aten.split_with_sizes: SplitWithSizes(),
     aten.split.sizes: SplitWithSizes(),

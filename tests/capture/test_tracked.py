@@ -246,8 +246,11 @@ class Sized(nn.Module):
     def __init__(self, size: Callable[..., Tensor]) -> None:
         super().__init__()
         self.size = size
-        self.width, self.half, self.pair, self.nested = 8, 4, (8, 1), {"w": [8]}
+        self.width, self.half, self.pair, self.nested, self.ratio = 8, 4, (8, 1), {"w": [8]}, 2.0
         self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def share(self, width: int) -> float:
+        return 0.5 * width
 
     def forward(self, x: Tensor) -> Tensor:
         return self.b(self.size(self, self.a(x)))
@@ -289,6 +292,15 @@ FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "norm by shape": lambda m, x: nn.functional.layer_norm(x, x.shape[1:]),
     "keyword": lambda m, x: torch.reshape(input=x, shape=(x.shape[0], m.width)),
     "through int": lambda m, x: x.view(-1, int(m.width / 2)).view(-1, int(m.width)),
+    "through a product with a float": lambda m, x: (
+        x.view(-1, int(m.width * 1.0)).view(-1, int(m.share(m.width)), 2).flatten(1)
+    ),
+    "through a ratio": lambda m, x: x.view(-1, int(m.ratio * m.half)),
+    "rounded": lambda m, x: x.view(-1, round(m.half * 2.0)).view(-1, math.ceil(m.half / 0.5)),
+    "scale by a share": lambda m, x: x * m.share(x.shape[-1]) + m.ratio**-m.width,
+    "from the end": lambda m, x: torch.cat([x[:, -m.half :], x[:, : -m.half]], 1),
+    "tensor_split": lambda m, x: torch.cat(x.tensor_split((m.half, m.width), dim=1)[::-1], 1),
+    "every second": lambda m, x: torch.cat([x[:, 1::2], x[:, ::2]], 1),
     "functional split": lambda m, x: torch.cat(torch.split(x, [m.half, m.width - m.half], dim=1), 1),
 }
 

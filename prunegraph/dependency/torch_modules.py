@@ -31,9 +31,12 @@ def add_module_sizes(space: LabelSpace) -> None:
 
 
 def _names(path: str, tensor: str) -> Iterator[str]:
-    """Where a module's tensor may stand: weight norm and parametrizations keep it under other names."""
+    """Where a module's tensor may stand: spectral norm, weight norm and parametrizations keep it under other names.
+
+    Spectral norm has a ``weight_v``, too: a vector.
+    """
     prefix = f"{path}." if path else ""
-    for suffix in ("", "_v", "_orig"):
+    for suffix in ("", "_orig", "_v"):
         yield f"{prefix}{tensor}{suffix}"
     for original in ("original", "original1"):
         yield f"{prefix}parametrizations.{tensor}.{original}"
@@ -81,4 +84,4 @@ def _attribute(module: ModuleSpec, name: str) -> Attribute:
 
 
 def _per_group(module: ModuleSpec, name: str) -> Operation:
-    return Operation("floordiv", (_attribute(module, name), _attribute(module, "groups")))
+    return Operation("truediv", (_attribute(module, name), _attribute(module, "groups")))

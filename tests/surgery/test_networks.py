@@ -173,9 +173,9 @@ def test_torchs_own_attributes_tell_the_new_sizes(name: str) -> None:
             case nn.Linear(weight=weight):
                 assert (module.out_features, module.in_features) == tuple(weight.shape)
             case nn.ConvTranspose1d(weight=weight):
-                assert (module.in_channels, module.out_channels // module.groups) == tuple(weight.shape[:2])
+                assert (module.in_channels, module.out_channels / module.groups) == tuple(weight.shape[:2])
             case nn.Conv1d(weight=weight) | nn.Conv2d(weight=weight):
-                assert (module.out_channels, module.in_channels // module.groups) == tuple(weight.shape[:2])
+                assert (module.out_channels, module.in_channels / module.groups) == tuple(weight.shape[:2])
             case nn.BatchNorm1d(weight=weight):
                 assert (module.num_features,) == tuple(weight.shape) == tuple(module.running_var.shape)
             case nn.GroupNorm(weight=weight):
@@ -190,6 +190,19 @@ def test_torchs_own_attributes_tell_the_new_sizes(name: str) -> None:
                 assert (module.num_embeddings, module.embedding_dim) == tuple(weight.shape)
             case nn.PReLU(weight=weight):
                 assert module.num_parameters == weight.numel()
+
+
+@pytest.mark.parametrize(
+    "normed",
+    [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm],
+)
+def test_normed_weights_tell_the_new_sizes(normed: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(nn.Conv1d(3, 12, 5), normed(nn.Conv1d(12, 8, 3)), nn.Conv1d(8, 2, 1)).eval()
+    graph = build_graph(model, torch.randn(2, 3, 20))
+    pruned = apply(model, graph.plan({group.name: range(0, group.width, 2) for group in graph.groups}))
+    pruned(torch.randn(2, 3, 20))
+    assert pruned[0].out_channels == 6
+    assert (pruned[1].out_channels, pruned[1].in_channels) == tuple(pruned[1].weight.shape[:2])
 
 
 def two_layers() -> nn.Sequential:

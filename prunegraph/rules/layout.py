@@ -1,7 +1,7 @@
 """Ops that move indices about: permute, concatenate, expand, repeat, pad."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -62,26 +62,58 @@ class MoveAxis(Permute):
         return order
 
 
+_Sides: TypeAlias = list[tuple[int, Atoms | None]]
+"""Size and atoms of each dimension."""
+
+
 class Cat(Rule):
     """Concatenation: the atoms of the operands one after the other; the other dimensions are matched."""
 
     def labels(self, call: Call) -> Labels:
-        operands = [node for node in call["tensors"] if call.shape(node) != (0,)]
+        operands = [self.sides(call, node) for node in call["tensors"] if call.shape(node) != (0,)]
         rank = len(call.output_shape)
-        dim = int(call.get("dim", call.get("axis", 0))) % rank
-        out = list(call.labels(operands[0]))
-        for node in operands[1:]:
+        dim = self.dim(call, rank)
+        out = [atoms for _, atoms in operands[0]]
+        for operand in operands[1:]:
             for other in set(range(rank)) - {dim}:
-                out[other] = call.match(out[other], call.labels(node)[other], FIXED_SIZE)
-        out[dim] = self._joined(call, operands, dim)
+                out[other] = call.match(out[other], operand[other][1], FIXED_SIZE)
+        out[dim] = self._joined(call, [operand[dim] for operand in operands])
         return tuple(out)
 
-    def _joined(self, call: Call, operands: Sequence[fx.Node], dim: int) -> Atoms | None:
-        parts = [call.labels(node)[dim] for node in operands]
-        if all(part is None for part in parts):
+    def sides(self, call: Call, operand: fx.Node) -> _Sides:
+        """The dimensions of an operand as it is joined."""
+        return list(zip(call.shape(operand), call.labels(operand), strict=True))
+
+    def dim(self, call: Call, rank: int) -> int:
+        """The dimension along which the operands are joined."""
+        return int(call.get("dim", call.get("axis", 0))) % rank
+
+    def _joined(self, call: Call, parts: _Sides) -> Atoms | None:
+        if all(atoms is None for _, atoms in parts):
             return None
-        sizes = [call.shape(node)[dim] for node in operands]
-        return np.concatenate([_or_fixed(call, p, n) for p, n in zip(parts, sizes, strict=True)])
+        return np.concatenate([_or_fixed(call, atoms, size) for size, atoms in parts])
+
+
+class Stacked(Cat):
+    """``hstack``, ``vstack``, ``dstack``, ``column_stack``: concatenation of operands of at least some rank.
+
+    Args:
+        along: the dimension along which they are joined, the last one where there are fewer.
+        rank: the least rank; dimensions of size 1 are added behind.
+        as_row: whether one is added before a vector, too.
+    """
+
+    def __init__(self, along: int, rank: int = 1, as_row: bool = False) -> None:
+        self.along, self.rank, self.as_row = along, rank, as_row
+
+    def sides(self, call: Call, operand: fx.Node) -> _Sides:
+        sides = super().sides(call, operand)
+        row: _Sides = [(1, None)] * (self.as_row and len(sides) == 1)
+        behind: _Sides = [(1, None)] * (self.rank - len(row) - len(sides))
+        return row + sides + behind
+
+    def dim(self, call: Call, rank: int) -> int:
+        return min(self.along, rank - 1)
 
 
 def _or_fixed(call: Call, atoms: Atoms | None, size: int) -> Atoms:
@@ -240,6 +272,10 @@ RULES: dict[Any, Rule] = {
     aten.cat: Cat(),
     aten.concat: Cat(),
     aten.concatenate: Cat(),
+    aten.hstack: Stacked(1),
+    aten.column_stack: Stacked(1, rank=2),
+    aten.dstack: Stacked(2, rank=3, as_row=True),
+    **dict.fromkeys((aten.vstack, aten.row_stack), Stacked(0, rank=2, as_row=True)),
     aten.stack: Stack(),
     aten.expand: Expand(),
     aten.broadcast_to: Expand(),

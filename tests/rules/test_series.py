@@ -103,3 +103,22 @@ def test_turned_planes_keep_their_channels(k: int, dims: tuple[int, int]) -> Non
     if k % 2:
         place[dims[0] % 3], place[dims[1] % 3] = dims[1] % 3, dims[0] % 3
     assert study.free == {f"x.{dim} out.{place[dim]}": size for dim, size in enumerate((4, 5, 6))}
+
+
+STACKS: list[tuple[Callable[..., Any], tuple[tuple[int, ...], ...], dict[str, int]]] = [
+    (torch.hstack, ((3, 4, 2), (3, 5, 2)), {"a.0 b.0 out.0": 3, "a.1 out.1": 4, "b.1 out.1": 5, "a.2 b.2 out.2": 2}),
+    (torch.hstack, ((4,), (5,)), {"a.0 out.0": 4, "b.0 out.0": 5}),
+    (torch.vstack, ((3, 4), (4,)), {"a.0 out.0": 3, "a.1 b.0 out.1": 4}),
+    (torch.row_stack, ((4,), (4,)), {"a.0 b.0 out.1": 4}),
+    (torch.column_stack, ((4, 3), (4,)), {"a.0 b.0 out.0": 4, "a.1 out.1": 3}),
+    (torch.dstack, ((4,), (4,)), {"a.0 b.0 out.1": 4}),
+    (torch.dstack, ((4, 3), (4, 3, 2)), {"a.0 b.0 out.0": 4, "a.1 b.1 out.1": 3, "b.2 out.2": 2}),
+]
+
+
+@pytest.mark.parametrize(("stack", "shapes", "free"), STACKS, ids=range(len(STACKS)))
+def test_stacked_operands_lie_one_after_the_other(
+    stack: Callable[..., Any], shapes: tuple[tuple[int, ...], ...], free: dict[str, int]
+) -> None:
+    a, b = randoms(*shapes)
+    assert check(Study(lambda a, b: stack((a, b)), a=a, b=b)).free == free

@@ -40,23 +40,29 @@ def _match_vectors(call: Call, channels: Atoms | None, *names: str) -> None:
 class GroupNorm(Rule):
     """``y[n, c] = (x[n, c] - mean[n, g]) / sqrt(var[n, g] + eps) * weight[c] + bias[c]`` for c in group g.
 
-    With several channels per group the same in-group index is coupled over all groups, whose number stays; with one
-    channel per group the groups themselves come and go, and the op's ``num_groups`` argument with them.
+    With several channels per group the same in-group index is coupled over all groups, whose number stays. With one
+    channel per group, or where that leaves nothing prunable, the groups themselves come and go, and the op's
+    ``num_groups`` argument with them.
     """
 
     def labels(self, call: Call) -> Labels:
-        labels, groups, size = call.labels("input"), int(call["num_groups"]), call.shape("input")[1]
-        channels = labels[1]
-        if 1 < groups == size:
-            call.require_size("num_groups", None, channels, groups)
-        else:
+        labels, groups = call.labels("input"), int(call["num_groups"])
+        if labels[1] is None or groups == 1:
             fixed_numbers(call, "num_groups")
-            if channels is not None:
-                first, *others = channels.reshape(groups, -1)
-                for other in others:
-                    call.sink.unite(first, other)
-        _match_vectors(call, channels, "weight", "bias")
+        else:
+            self._couple(call, labels[1].reshape(groups, -1))
+        _match_vectors(call, labels[1], "weight", "bias")
         return labels
+
+    def _couple(self, call: Call, by_group: Atoms) -> None:
+        alike, whole = by_group, by_group.T
+        if len(whole) > 1 and call.sink.choose(call.node, "groups", (alike[0], whole[0])) == 0:
+            fixed_numbers(call, "num_groups")
+            whole = alike
+        else:
+            call.require_size("num_groups", None, whole[0], len(alike))
+        for other in whole[1:]:
+            call.sink.unite(whole[0], other)
 
     def masked(self, call: Call, mask: Masker) -> fx.Node | None:
         labels, groups = call.labels("input"), int(call["num_groups"])

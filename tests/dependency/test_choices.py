@@ -38,6 +38,29 @@ def test_filters_per_channel_shrink_in_channels(channels: int, taps: int) -> Non
     assert (pruned.channels, pruned.taps) == (channels // 2, taps)
 
 
+class NormedFilters(nn.Module):
+    """Several filters for each channel, whose outputs are normalised together: as many groups as channels."""
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv1d(1, channels, 3), nn.GroupNorm(channels, channels * filters)
+        self.filters = nn.Conv1d(channels, channels * filters, 3, groups=channels)
+        self.last = nn.Conv1d(channels * filters, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.filters(self.first(x))))
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(8, 3), (3, 8)])
+def test_groups_of_a_norm_go_where_their_channels_go_together(channels: int, filters: int) -> None:
+    model, x = NormedFilters(channels, filters).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+    (group,) = build_graph(model, x).groups
+    assert group.width == channels
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    assert not result.report.unproved
+    assert result.model.norm.num_groups == result.model.filters.groups == len(result.plan.kept[group.name])
+
+
 class Involution(nn.Module):
     """Filters shared by the channels of each group of ``channels // groups``."""
 

@@ -50,6 +50,10 @@ class Sink:
         if isinstance(expression, Constant) and atoms is not None:
             self.lock(atoms, "hard-coded", node, is_channel=True)
 
+    def choose(self, node: fx.Node, question: str, ways: Sequence[Atoms]) -> int:
+        """The likeliest way."""
+        return 0
+
     def note_written(self, size: int, node: fx.Node) -> None:
         """Only explains locks."""
 

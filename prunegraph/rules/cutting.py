@@ -66,7 +66,8 @@ class SplitAt(Rule):
         if atoms is None:
             return (labels,) * len(call.output_shapes)
         if list(limits) != sorted(limit for limit in limits if 0 <= limit <= len(atoms)):
-            call.lock(atoms, "cut at places that are not in order")
+            call.lock(atoms, "cut at places that are counted from the end or not in order")
+            return tuple(replace_dim(labels, dim, None) for _ in call.output_shapes)
         for index, limit in enumerate(limits):
             call.require_size("indices", index, atoms[:limit], limit)
             call.sink.leave_out(atoms, [call.origin("indices", index)], call.node)

@@ -23,8 +23,9 @@ from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import SizeUse
 from prunegraph.dependency.propagation import RuledCall, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
+from prunegraph.dependency.training import TrainingLinks, read_in_training, with_tensors
 from prunegraph.dependency.view import as_networkx
-from prunegraph.errors import PlanError
+from prunegraph.errors import CaptureError, PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
@@ -141,7 +142,8 @@ class DependencyGraph:
 
     def groups_in(self, module: str) -> tuple[str, ...]:
         """Names of the groups whose channels go into or come out of a module's own calls, or that its sizes count."""
-        calls = (node for node in self.trace.graph.nodes if self.trace.site(node).module == module)
+        sites = ((node, self.trace.sites.get(node.name)) for node in self.trace.graph.nodes)
+        calls = (node for node, site in sites if site is not None and site.module == module)
         counted = [use.atoms for use in self.size_uses if module in {a.module for a in attributes(use.expression)}]
         return self._groups_among(*self._atoms_of(calls), *(atoms for atoms in counted if atoms is not None))
 
@@ -277,12 +279,32 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         InputError: the example is not of one of the three kinds.
         CaptureError: the forward pass failed; names the module and the line.
     """
-    return analyse(model, capture(model, example_inputs))
+    trace = capture(model, example_inputs)
+    is_parameter = {spec.name for spec in trace.tensors.values() if spec.is_parameter}
+    training = _training_trace(model, example_inputs) if is_parameter & trace.unused else None
+    return analyse(model, trace, training)
 
 
-def analyse(model: nn.Module, trace: Trace) -> DependencyGraph:
-    """Finds which channels are coupled from one recorded forward pass of ``model``."""
-    coupling = couple(trace, RuleBook(load_op_rules(create_manager())))
+def _training_trace(model: nn.Module, example_inputs: Any) -> Trace | None:
+    """The record of a run in training mode; None where the network does not run like that."""
+    try:
+        return capture(model, example_inputs, training=True)
+    except CaptureError:
+        return None
+
+
+def analyse(model: nn.Module, trace: Trace, training: Trace | None = None) -> DependencyGraph:
+    """Finds which channels are coupled from one recorded forward pass of ``model``.
+
+    Args:
+        model: the network.
+        trace: the record of it.
+        training: one of it in training mode, which tells of the parameters that the other does not read.
+    """
+    book = RuleBook(load_op_rules(create_manager()))
+    links = None if training is None else _links(trace, training, book)
+    trace = trace if links is None else with_tensors(trace, links.tensors)
+    coupling = couple(trace, book, links)
     found, grouping = coupling.found, coupling.grouping
     branches = find_branches(trace, found.space.uses, found.labels)
     tensors = named_tensors(model)
@@ -299,6 +321,14 @@ def analyse(model: nn.Module, trace: Trace) -> DependencyGraph:
         channel_of=grouping.channel_of,
         cost_model=build_cost_model(trace, found, grouping.channel_of),
     )
+
+
+def _links(trace: Trace, training: Trace, book: RuleBook) -> TrainingLinks | None:
+    tensors = read_in_training(trace, training)
+    if not tensors:
+        return None
+    space = couple(training, book).found.space
+    return TrainingLinks(tensors=tensors, components=space.components(), locked=space.locked, uses=space.uses)
 
 
 def recorded_cost(trace: Trace) -> Cost:

@@ -23,8 +23,8 @@ from prunegraph.errors import CaptureError, PrunegraphError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
 
-def capture(model: nn.Module, example_inputs: Any) -> Trace:
-    """Records the ATen calls of one forward pass in eval mode, without gradients.
+def capture(model: nn.Module, example_inputs: Any, *, training: bool = False) -> Trace:
+    """Records the ATen calls of one forward pass in eval mode, or in training mode, without gradients.
 
     The caller's network is not run: a copy of it is. Training flags, random
     number generators, gradients, buffers and hooks are what they were, also when recording fails.
@@ -32,6 +32,7 @@ def capture(model: nn.Module, example_inputs: Any) -> Trace:
     Args:
         model: any network; its forward may take tensors nested in tuples, lists and dicts.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        training: whether the network runs in training mode.
 
     Raises:
         UnsupportedModelError: the network is quantised, on several devices, on the meta device, or not initialised.
@@ -39,19 +40,19 @@ def capture(model: nn.Module, example_inputs: Any) -> Trace:
         CaptureError: the forward pass raised; names the module and the user's line.
     """
     check_model(model)
-    return _Capture(model, normalise_example(example_inputs)).run()
+    return _Capture(model, normalise_example(example_inputs), training).run()
 
 
 class _Capture:
     """The state of one capture: the working copy of the network and what was noted about it."""
 
-    def __init__(self, model: nn.Module, example: Nested) -> None:
+    def __init__(self, model: nn.Module, example: Nested, training: bool) -> None:
         self.recorder = CallRecorder()
         self.example = example
         tensors = named_tensors(model)
         self.specs = _tensor_specs(model, tensors)
         self.flat_tensors = [_detached(tensors[spec.name]) for spec in self.specs]
-        self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).eval()
+        self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).train(training)
         users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
         sizes = track_attributes(self.clone, self.recorder, untouchable=users)
         self.modules = _module_specs(self.clone, sizes)

@@ -9,6 +9,7 @@ from prunegraph.dependency.label_space import Choice, Place
 from prunegraph.dependency.propagation import Propagation, propagate
 from prunegraph.dependency.size_uses import settle
 from prunegraph.dependency.torch_modules import add_module_sizes
+from prunegraph.dependency.training import TrainingLinks
 from prunegraph.dependency.unread import lock_unread
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
@@ -41,35 +42,55 @@ class Coupling:
         return sum(size for place, size in sizes.items() if place not in prunable) / max(sum(sizes.values()), 1)
 
 
-def couple(trace: Trace, book: RuleBook) -> Coupling:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Network:
+    """What is coupled, and with what turned choices the record is walked through."""
+
+    trace: Trace
+    book: RuleBook
+    links: TrainingLinks | None
+
+    def coupled(self, turned: Mapping[Place, int]) -> Coupling:
+        """The coupled channels with these choices."""
+        found = propagate(self.trace, self.book, turned)
+        if self.links is not None:
+            self.links.join(found.space)
+        add_module_sizes(found.space)
+        settle(found.space, found.labels)
+        lock_unread(found.space, found.labels)
+        return Coupling(found=found, grouping=group_channels(found.space), turned=turned)
+
+
+def couple(trace: Trace, book: RuleBook, links: TrainingLinks | None = None) -> Coupling:
     """Finds the coupled channels; where a choice left nothing but locked ones prunable, its other ways are tried.
 
     A dimension that is split into (channels, taps) can shrink along one of the two axes only, and which of them are
     the channels shows later: where they meet others. First all such choices are turned at once; then, where values
     that meet made different choices and turning all of them would only swap these, those of one line after the other.
     """
-    first = best = attempt = _couple(trace, book, {})
+    network = _Network(trace=trace, book=book, links=links)
+    first = best = attempt = network.coupled({})
     while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
-        attempt = _couple(trace, book, {**attempt.turned, **further})
+        attempt = network.coupled({**attempt.turned, **further})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     if best.fixed_share > _WORTH_A_TRY and _other_ways(best):
-        best = min(best, _turned_by_lines(trace, book, first), key=lambda coupling: coupling.fixed_share)
-    return _turned_back(trace, book, best) if best.fixed_share > _WORTH_A_TRY else best
+        best = min(best, _turned_by_lines(network, first), key=lambda coupling: coupling.fixed_share)
+    return _turned_back(network, best) if best.fixed_share > _WORTH_A_TRY else best
 
 
-def _turned_by_lines(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
+def _turned_by_lines(network: _Network, best: Coupling) -> Coupling:
     """Turns the choices of one kind in one line of code after the other, as far as that frees something."""
-    sites = {node.name: trace.site(node) for node in trace.graph.nodes}
+    sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
     lines: dict[tuple[str, int, str], dict[Place, int]] = {}
     for (node, question), way in _other_ways(best).items():
         lines.setdefault((sites[node].file, sites[node].line, question), {})[node, question] = way
     for ways in lines.values() if len(lines) > 1 else ():
-        attempt = _couple(trace, book, {**best.turned, **ways})
+        attempt = network.coupled({**best.turned, **ways})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     return best
 
 
-def _turned_back(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
+def _turned_back(network: _Network, best: Coupling) -> Coupling:
     """Takes the likeliest way again where it was left for another one and all was locked nevertheless.
 
     Lines that many modules run are turned in all of them, and in some the likeliest way may have been right.
@@ -77,16 +98,8 @@ def _turned_back(trace: Trace, book: RuleBook, best: Coupling) -> Coupling:
     for question in dict.fromkeys(question for _, question in _in_vain(best)):
         back = {place for place in _in_vain(best) if place[1] == question}
         turned = {place: way for place, way in best.turned.items() if place not in back}
-        best = min(best, _couple(trace, book, turned), key=lambda coupling: coupling.fixed_share)
+        best = min(best, network.coupled(turned), key=lambda coupling: coupling.fixed_share)
     return best
-
-
-def _couple(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Coupling:
-    found = propagate(trace, book, turned)
-    add_module_sizes(found.space)
-    settle(found.space, found.labels)
-    lock_unread(found.space, found.labels)
-    return Coupling(found=found, grouping=group_channels(found.space), turned=turned)
 
 
 def _other_ways(coupling: Coupling) -> Mapping[Place, int]:

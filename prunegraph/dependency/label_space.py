@@ -100,6 +100,7 @@ class LabelSpace:
         self._rights: list[Atoms] = []
         for spec in trace.tensors.values():
             self.tensor_labels[spec.name] = tuple(self.fresh(n) if n > 1 else None for n in spec.shape)
+        self.tensor_atoms = self.count
 
     def fresh(self, size: int) -> Atoms:
         """New atoms."""

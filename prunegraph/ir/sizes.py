@@ -143,8 +143,8 @@ def invert(
 ) -> int | None:
     """The value of ``unknown`` for which the expression equals ``target``, or None where no such integer exists.
 
-    Division and rounding are inverted as if nothing was rounded (``width // 2 == 5`` gives 10, ``int(width * 2.5) == 7``
-    gives 2.8), so the whole numbers beside the result are checked by evaluating again.
+    Division and rounding are inverted as if nothing was rounded (``width // 2 == 5`` gives 10, ``int(width * 2.5)
+    == 7`` gives 2.8), so the whole numbers beside the result are checked by evaluating again.
     """
     found = _invert(expression, target, unknown, value_of)
     if found is None or not math.isfinite(found):

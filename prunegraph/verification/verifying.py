@@ -39,7 +39,7 @@ def verify(
 
     The plan removes whole channels; kept slices are bit-equal to the original's; parameters and MACs are those of
     the plan; forward and backward run and the outputs keep their shapes; the output equals the exact masked
-    program's; a batch of another size, shorter and longer inputs run if the original accepts them.
+    program's; a batch of another size, shorter and longer inputs, and training mode run if the original allows them.
 
     Args:
         model: the original network; left as it is.
@@ -78,6 +78,7 @@ class _Verification:
         difference, tolerance = self._compare(recorded)
         self._note("output", f"differs from the exact masked program by {difference:.1e} (at most {tolerance:.0e})")
         self._note("backward", self._check_backward())
+        self._note("training", self._check_training())
         self._note("other inputs", self._check_other_inputs())
         return VerificationReport(checks=tuple(self.checks), difference=difference, tolerance=tolerance)
 
@@ -241,26 +242,46 @@ class _Verification:
 
     def _check_other_inputs(self) -> str:
         """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
-        ran = []
         dense, pruned = copy_of(self.model), copy_of(self.pruned)
+        ran = []
         for name, tensors in other_inputs(self.example.tensors):
-            try:
-                expected = self._outputs(dense, tensors)
-            except Exception:  # the original need not accept such inputs
+            shapes = self._shapes(dense, pruned, tensors, f"fails on a {name}, which the original accepts,")
+            if shapes is None:  # the original need not accept such inputs
                 continue
-            try:
-                found = self._outputs(pruned, tensors)
-            except Exception as error:
-                failing = _innermost_module(pruned, error)
-                raise VerificationError(
-                    f"the pruned network fails on a {name}, which the original accepts, in {failing or '(network)'}: "
-                    f"{type(error).__name__}: {error}",
-                    self._pruned_in(failing),
-                ) from error
-            if [t.shape for t in found] != [t.shape for t in expected]:
+            if shapes[0] != shapes[1]:
                 raise VerificationError(f"the pruned network returns other shapes than the original on a {name}")
             ran.append(name)
         return f"runs on {' and on '.join(ran)}" if ran else "the original accepts inputs of the example's shape only"
+
+    def _check_training(self) -> str:
+        """Runs the pruned network in training mode, in which code may read sizes and layers that it else does not."""
+        dense, pruned = copy_of(self.model).train(), copy_of(self.pruned).train()
+        failure = "fails in training mode, in which the original runs,"
+        if self._shapes(dense, pruned, self.example.tensors, failure) is None:
+            return "the original does not run in training mode"
+        return "runs in training mode"
+
+    def _shapes(
+        self, dense: nn.Module, pruned: nn.Module, tensors: Sequence[torch.Tensor], failure: str
+    ) -> tuple[list[torch.Size], list[torch.Size]] | None:
+        """The shapes of the outputs of both networks; None where the original does not run.
+
+        Raises:
+            VerificationError: only the pruned one does not; ``failure`` says what it does.
+        """
+        try:
+            expected = self._outputs(dense, tensors)
+        except Exception:
+            return None
+        try:
+            found = self._outputs(pruned, tensors)
+        except Exception as error:
+            failing = _innermost_module(pruned, error)
+            raise VerificationError(
+                f"the pruned network {failure} in {failing or '(network)'}: {type(error).__name__}: {error}",
+                self._pruned_in(failing),
+            ) from error
+        return [t.shape for t in expected], [t.shape for t in found]
 
     def _first_use(self, names: Iterable[str]) -> tuple[str, str]:
         """The tensor among the named ones that is read first, and where."""

@@ -38,7 +38,8 @@ def test_what_is_right_passes(name: str) -> None:
     model, pruned, plan, x, graph = subject(name)
     report = verify(model, pruned, plan, x, graph=graph)
     assert report.difference <= report.tolerance == 1e-10
-    assert [check.name for check in report.checks] == ["plan", "weights", "cost", "output", "backward", "other inputs"]
+    names = ["plan", "weights", "cost", "output", "backward", "training", "other inputs"]
+    assert [check.name for check in report.checks] == names
     assert report == verify(model, pruned, plan, x)
 
 

@@ -1,0 +1,79 @@
+"""What only training reads: it shrinks with the rest, and where that cannot be, the rest stays."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunegraph
+from prunegraph import Budget, DependencyGraph, apply, build_graph, verify
+
+EXAMPLE = torch.randn(2, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Trained(nn.Module):
+    """Does something with its features in training only."""
+
+    def __init__(self, in_training: Callable[["Trained", Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.width, self.in_training = 8, in_training
+        self.first, self.last = nn.Conv1d(1, 8, 3), nn.Conv1d(8, 1, 1)
+        self.aside, self.head, self.token = nn.Conv1d(8, 6, 1), nn.Conv1d(6, 8, 1), nn.Parameter(torch.randn(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        y = self.first(x).relu()
+        if not self.training:
+            return self.last(y)
+        z = self.in_training(self, y)
+        return self.last(y + z) if z.shape == y.shape else (self.last(y), z)
+
+
+WAYS: dict[str, tuple[Callable[[Trained, Tensor], Tensor], dict[str, int]]] = {
+    "returned": (lambda m, y: m.aside(y), {"first.weight[0]": 8}),
+    "added": (lambda m, y: m.head(m.aside(y)), {"first.weight[0]": 8, "aside.weight[0]": 6}),
+    "masked": (lambda m, y: torch.where(torch.rand(y.shape[-1]) < 0.5, m.token, y), {"token[0]": 8}),
+    "sized": (lambda m, y: m.head(m.aside(y)).view(-1, m.width, y.shape[-1]), {"first.weight[0]": 8, "aside.weight[0]": 6}),
+    "sorted": (lambda m, y: m.head(m.aside(y).sort(1).values), {"first.weight[0]": 8}),
+    "nothing": (lambda m, y: y, {"first.weight[0]": 8}),
+}
+
+
+def halved(model: nn.Module, graph: DependencyGraph) -> nn.Module:
+    """Verified, with every second channel of every group."""
+    plan = graph.plan({group.name: range(0, group.width, 2) for group in graph.groups})
+    pruned = apply(model, plan)
+    verify(model, pruned, plan, EXAMPLE, graph=graph)
+    return pruned
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_only_training_reads_shrinks_with_what_it_reads(way: str) -> None:
+    in_training, groups = WAYS[way]
+    model = Trained(in_training).double()
+    graph = build_graph(model, EXAMPLE)
+    assert {group.name: group.width for group in graph.groups} == groups
+    pruned = halved(model, graph).train()
+    pruned(EXAMPLE)
+    reads = way in ("returned", "added", "sized", "sorted")
+    assert pruned.aside.weight.shape == (3 if "aside.weight[0]" in groups else 6, 4 if reads else 8, 1)
+
+
+def test_a_size_that_only_training_reads_keeps_its_channels() -> None:
+    model = Trained(lambda m, y: y * torch.randn(y.shape[0], m.width, y.shape[-1], dtype=y.dtype)).double()
+    model.first = nn.Sequential(nn.Conv1d(1, 6, 1), nn.Conv1d(6, 8, 1)).double()
+    result = prunegraph.prune(model, EXAMPLE, criterion="l1", budget=Budget(ratio=0.5))
+    (failure,) = result.report.unproved.values()
+    assert list(result.report.unproved) == ["first.1.weight[0]"]
+    assert result.model.first[0].out_channels == 3
+    assert "fails in training mode, in which the original runs" in failure
+    result.model.train()(EXAMPLE)
+
+
+def test_a_network_that_cannot_be_trained_is_pruned_nevertheless() -> None:
+    def refuse(model: Trained, y: Tensor) -> Tensor:
+        raise RuntimeError("only for inference")
+
+    model = Trained(refuse).double()
+    assert halved(model, build_graph(model, EXAMPLE)).first.out_channels == 4

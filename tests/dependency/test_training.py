@@ -34,7 +34,10 @@ WAYS: dict[str, tuple[Callable[[Trained, Tensor], Tensor], dict[str, int]]] = {
     "returned": (lambda m, y: m.aside(y), {"first.weight[0]": 8}),
     "added": (lambda m, y: m.head(m.aside(y)), {"first.weight[0]": 8, "aside.weight[0]": 6}),
     "masked": (lambda m, y: torch.where(torch.rand(y.shape[-1]) < 0.5, m.token, y), {"token[0]": 8}),
-    "sized": (lambda m, y: m.head(m.aside(y)).view(-1, m.width, y.shape[-1]), {"first.weight[0]": 8, "aside.weight[0]": 6}),
+    "sized": (
+        lambda m, y: m.head(m.aside(y)).view(-1, m.width, y.shape[-1]),
+        {"first.weight[0]": 8, "aside.weight[0]": 6},
+    ),
     "sorted": (lambda m, y: m.head(m.aside(y).sort(1).values), {"first.weight[0]": 8}),
     "nothing": (lambda m, y: y, {"first.weight[0]": 8}),
 }

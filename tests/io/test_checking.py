@@ -33,7 +33,16 @@ def test_slices_and_trained_weights_are_told_apart_and_both_proved(name: str, tm
     _, report = verify_saved(dense, prunegraph.save(tuned, path), example.inputs())
     assert " of " in _details(report)["origin"]
     assert report.difference <= report.tolerance
-    assert set(_details(report)) == {"files", "origin", "plan", "cost", "output", "backward", "training", "other inputs"}
+    assert set(_details(report)) == {
+        "files",
+        "origin",
+        "plan",
+        "cost",
+        "output",
+        "backward",
+        "training",
+        "other inputs",
+    }
 
 
 def test_the_dense_network_is_left_as_it_was(saved: Path) -> None:

@@ -28,6 +28,10 @@ Product: TypeAlias = tuple[int | Atoms, ...]
 """A term of a cost: the product of sizes; a labelled dimension's size is the number of its atoms that are kept."""
 
 
+_DIMENSIONS = frozenset({"dim", "dims", "dim0", "dim1", "axis0", "axis1", "start_dim", "end_dim"})
+"""Arguments that name dimensions."""
+
+
 class LabelSink(Protocol):
     """Where rules put what they find: `prunegraph.dependency` collects it."""
 
@@ -225,8 +229,11 @@ class Call:
 
     def fix_unclaimed_numbers(self) -> None:
         """Ties every number that the rule did not ask for to the value it has."""
+        places = {place: name for name, place in self.places.items()}
         for path, expression in self.trace.sizes.get(self.node.name, {}).items():
-            if path not in self.claimed and next(leaves(expression), None) is not None:
+            # Numbers of dimensions are no sizes, even where they are equal to one in the same call.
+            is_size = places.get(path[0]) not in _DIMENSIONS and next(leaves(expression), None) is not None
+            if is_size and path not in self.claimed:
                 self.sink.require_size(expression, None, self._number_at(path), self.node)
 
     def _number_at(self, path: Place) -> Any:

@@ -256,6 +256,13 @@ class Sized(nn.Module):
         return self.b(self.size(self, self.a(x)))
 
 
+def parted(x: Tensor, width: int) -> Tensor:
+    out = torch.zeros_like(x)
+    out[:, :width, 1:] = x[:, :width, :-1]
+    out[:, width:] = x[:, width:]
+    return out.mean(2)
+
+
 FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "attribute": lambda m, x: x.view(-1, m.width),
     "attribute in a tuple": lambda m, x: x.view(-1, m.pair[0]),
@@ -299,6 +306,7 @@ FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "rounded": lambda m, x: x.view(-1, round(m.half * 2.0)).view(-1, math.ceil(m.half / 0.5)),
     "scale by a share": lambda m, x: x * m.share(x.shape[-1]) + m.ratio**-m.width,
     "from the end": lambda m, x: torch.cat([x[:, -m.half :], x[:, : -m.half]], 1),
+    "a dimension of the same number": lambda m, x: parted(x.unsqueeze(-1).expand(-1, -1, 3), x.shape[1] // 4),
     "tensor_split": lambda m, x: torch.cat(x.tensor_split((m.half, m.width), dim=1)[::-1], 1),
     "every second": lambda m, x: torch.cat([x[:, 1::2], x[:, ::2]], 1),
     "functional split": lambda m, x: torch.cat(torch.split(x, [m.half, m.width - m.half], dim=1), 1),

@@ -156,24 +156,26 @@ def _channel_group(family: _Family, ranks: Mapping[str, int], earlier: Sequence[
 
 
 def _locked_groups(space: LabelSpace, components: Atoms, families: Sequence[_Family]) -> Iterator[LockedGroup]:
-    reasons: dict[int, dict[Lock, None]] = {}
-    structural: set[int] = set()
+    family_of = np.full(space.count, -1, np.int64)
+    for number, family in enumerate(families):
+        family_of[family.components] = number
+    reasons: list[dict[Lock, None]] = [{} for _ in families]
+    structural = np.zeros(space.count, bool)
     for item in space.locked:
-        ids = np.unique(components[item.atoms]).tolist()
+        touched = components[item.atoms]
         if item.is_channel:
-            for component in ids:
-                reasons.setdefault(component, {})[item.lock] = None
+            numbers = np.unique(family_of[touched])
+            for number in numbers[numbers >= 0].tolist():  # what touches no tensor is in no family
+                reasons[number][item.lock] = None
         else:
-            structural.update(ids)
+            structural[touched] = True
     hints = [conversion_lock(use) for use in space.uses if use.op == CONVERSION and attributes(use.expression)]
-    for family in families:
-        ids = family.components.tolist()
-        locks = {lock: None for component in ids for lock in reasons.get(component, {})}
-        if not locks and structural.issuperset(ids):
+    for family, locks in zip(families, reasons, strict=True):
+        if not locks and structural[family.components].all():
             continue
         yield LockedGroup(
             name=f"{family.members[0].tensor}[{family.members[0].dim}]",
-            width=len(ids),
+            width=len(family.components),
             members=family.members,
             locks=(tuple(locks) or (_one_channel(family), *hints))[:_MAX_LOCKS],
         )

@@ -97,6 +97,13 @@ class Reshape(Rule):
         return int(call["dim"]) % len(call.shape("self")) if "dim" in call.arguments else 0
 
 
+class ReshapeAs(Reshape):
+    """``view_as(other)``, ``reshape_as(other)``: the sizes are those of the other operand."""
+
+    def _origin(self, call: Call, dim: int) -> Expression:
+        return ShapeOf(call["other"].name, dim, call.shape("other")[dim])
+
+
 def _along(table: Atoms, axis: int) -> Atoms:
     """The table as rows that run along one axis."""
     return np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
@@ -138,8 +145,8 @@ RULES: dict[Any, Rule] = {
     aten.ravel: Reshape(),
     aten.squeeze: Reshape(),
     aten.unsqueeze: Reshape(),
-    aten.view_as: Reshape(),
-    aten.reshape_as: Reshape(),
+    aten.view_as: ReshapeAs(),
+    aten.reshape_as: ReshapeAs(),
     aten.atleast_1d: Reshape(),
     aten.atleast_2d: Reshape(),
     aten.atleast_3d: Reshape(),

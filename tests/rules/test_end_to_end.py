@@ -189,6 +189,21 @@ class Constants(nn.Module):
         return self.out(self.into(x)[:, torch.tensor([3, 0, 1])])
 
 
+class Likened(nn.Module):
+    """A gate over rows, put back into the shape of its input, which has other channels than its state."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.into, self.state = nn.Linear(6, 8), nn.Linear(6, 8)
+        self.gate, self.out = nn.GRUCell(8, 8), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.into(x)
+        gated = self.gate(y.flatten(0, 1), self.state(x).flatten(0, 1))
+        return self.out(getattr(gated, self.way)(y))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "lstm": (lambda: Recurrent(nn.LSTM), [8]),
     "lstm-deep": (lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True), [8]),
@@ -209,6 +224,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "constants": (Constants, [8]),
     "covariance": (Covariance, [8]),
     "series": (Series, [8]),
+    "reshape-as": (lambda: Likened("reshape_as"), [8]),
+    "view-as": (lambda: Likened("view_as"), [8]),
     "space": (Space, [4, 4, 6, 6, 8]),
 }
 

@@ -202,11 +202,14 @@ class RepeatInterleave(Rule):
 
 
 class Flip(Rule):
-    """Reverses dimensions."""
+    """Reverses dimensions; ``flipud`` and ``fliplr`` always the same one."""
+
+    def __init__(self, dim: int | None = None) -> None:
+        self.dim = dim
 
     def labels(self, call: Call) -> Labels:
         labels = call.labels("self")
-        dims = dims_of(call["dims"], len(labels))
+        dims = dims_of(call["dims"] if self.dim is None else self.dim, len(labels))
         return tuple(a[::-1] if d in dims and a is not None else a for d, a in enumerate(labels))
 
 
@@ -284,6 +287,8 @@ RULES: dict[Any, Rule] = {
     aten.tile: Repeat("dims"),
     aten.repeat_interleave.self_int: RepeatInterleave(),
     aten.flip: Flip(),
+    aten.flipud: Flip(0),
+    aten.fliplr: Flip(1),
     aten.rot90: Rot90(),
     aten.roll: Roll(),
     aten.pad: Pad(),

@@ -107,10 +107,10 @@ class Copy(Rule):
 
 
 _UNARY = (
-    "abs acos acosh angle asin asinh atan atanh bitwise_not ceil conj conj_physical cos cosh deg2rad digamma erf erfc "
-    "erfinv exp exp2 expm1 fix floor frac imag isfinite isinf isnan lgamma log log10 log1p log2 logical_not logit "
-    "nan_to_num neg negative positive rad2deg real reciprocal relu relu6 round rsqrt sgn sigmoid sign signbit silu sin "
-    "sinc sinh special_expit sqrt square tan tanh trunc mish hardswish hardsigmoid hardtanh gelu elu selu celu "
+    "abs absolute acos acosh angle asin asinh atan atanh bitwise_not ceil conj conj_physical cos cosh deg2rad digamma "
+    "erf erfc erfinv exp exp2 expm1 fix floor frac imag isfinite isinf isnan lgamma log log10 log1p log2 logical_not "
+    "logit nan_to_num neg negative positive rad2deg real reciprocal relu relu6 round rsqrt sgn sigmoid sign signbit silu "
+    "sin sinc sinh special_expit sqrt square tan tanh trunc mish hardswish hardsigmoid hardtanh gelu elu selu celu "
     "leaky_relu softplus softsign tanhshrink hardshrink softshrink log_sigmoid threshold clamp clamp_min clamp_max "
     "clip resolve_conj resolve_neg "
     "detach alias clone contiguous to _to_copy type_as lift lift_fresh lift_fresh_copy double "
@@ -123,8 +123,8 @@ _BINARY = (
     "add sub mul div rsub pow floor_divide true_divide divide multiply subtract remainder fmod atan2 arctan2 hypot "
     "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
     "greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__ "
-    "where addcmul addcdiv lerp masked_fill complex polar copysign float_power xlogy nextafter ldexp logaddexp "
-    "logaddexp2 heaviside"
+    "where addcmul addcdiv lerp masked_fill complex polar copysign float_power xlogy special_xlogy nextafter ldexp "
+    "logaddexp logaddexp2 heaviside"
 )
 
 

@@ -189,6 +189,19 @@ class Constants(nn.Module):
         return self.out(self.into(x)[:, torch.tensor([3, 0, 1])])
 
 
+class Applied(nn.Module):
+    """A function of two values; what it returns beside the first result is an output."""
+
+    def __init__(self, function: Callable[..., tuple[torch.Tensor, ...]]) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.second, self.out = nn.Conv1d(8, 8, 1), nn.Conv1d(8, 8, 1), nn.LazyConv1d(6, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        value, *others = self.function(self.first(x), self.second(x).abs())
+        return (self.out(value), *others)
+
+
 class Likened(nn.Module):
     """A gate over rows, put back into the shape of its input, which has other channels than its state."""
 
@@ -226,6 +239,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "series": (Series, [8]),
     "reshape-as": (lambda: Likened("reshape_as"), [8]),
     "view-as": (lambda: Likened("view_as"), [8]),
+    "joined-channels": (lambda: Applied(lambda y, z: (torch.hstack([y, torch.fliplr(z)]),)), [8, 8]),
+    "joined-batches": (lambda: Applied(lambda y, z: (torch.vstack([y, torch.flipud(z)]),)), [8]),
+    "joined-times": (lambda: Applied(lambda y, z: (torch.dstack([torch.absolute(y), z]),)), [8]),
+    "loss-of-each": (lambda: Applied(lambda y, z: (y, F.mse_loss(y, z, reduction="none").mean((1, 2)))), [8]),
+    "losses": (
+        lambda: Applied(lambda y, z: (y, F.mse_loss(y, z), F.l1_loss(y, z, reduction="sum"), F.huber_loss(y, z))),
+        [8],
+    ),
+    "loss-of-logits": (
+        lambda: Applied(
+            lambda y, z: (y, F.binary_cross_entropy_with_logits(y, z, pos_weight=z.detach().mean(-1, keepdim=True)))
+        ),
+        [8],
+    ),
     "space": (Space, [4, 4, 6, 6, 8]),
 }
 

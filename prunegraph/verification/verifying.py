@@ -18,7 +18,7 @@ from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.masked.program import MaskedProgram
-from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
+from prunegraph.surgery.slicing import apply, check_shapes, copy_of, planned_tensors, slice_tensor
 from prunegraph.verification.data_reads import changed_reads, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
 from prunegraph.verification.other_inputs import heard, other_inputs
@@ -257,9 +257,25 @@ class _Verification:
         """Runs the pruned network in training mode, in which code may read sizes and layers that it else does not."""
         dense, pruned = copy_of(self.model).train(), copy_of(self.pruned).train()
         failure = "fails in training mode, in which the original runs,"
-        if self._shapes(dense, pruned, self.example.tensors, failure) is None:
-            return "the original does not run in training mode"
-        return "runs in training mode"
+        try:
+            shapes = self._shapes(dense, pruned, self.example.tensors, failure)
+        except VerificationError as error:
+            raise VerificationError(str(error), self._failing_alone(error.groups)) from error
+        return "runs in training mode" if shapes else "the original does not run in training mode"
+
+    def _failing_alone(self, groups: tuple[str, ...]) -> tuple[str, ...]:
+        """The groups of which one channel less is enough to fail in training mode; all of them where none is.
+
+        What only then runs is not recorded, and many more channels pass through the module that it belongs to.
+        """
+        found = []
+        for name in groups:
+            plan = self.graph.plan({name: range(1, self.plan.widths[name])})
+            try:
+                self._outputs(apply(self.model, plan).train())
+            except Exception:
+                found.append(name)
+        return tuple(found) or groups
 
     def _shapes(
         self, dense: nn.Module, pruned: nn.Module, tensors: Sequence[torch.Tensor], failure: str

@@ -74,6 +74,26 @@ def test_a_size_that_only_training_reads_keeps_its_channels() -> None:
     result.model.train()(EXAMPLE)
 
 
+class Expanded(nn.Module):
+    """Expands its features, and writes their number down for training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.up, self.down = nn.Conv1d(1, 8, 3), nn.Conv1d(8, 12, 1), nn.Conv1d(12, 8, 1)
+        self.last = nn.Conv1d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = y + self.down(torch.tanh(self.up(y)))
+        return self.last(y * torch.rand(8, 1, dtype=y.dtype) if self.training else y)
+
+
+def test_other_channels_of_a_module_that_fails_in_training_go() -> None:
+    result = prunegraph.prune(Expanded().double(), EXAMPLE, criterion="l1", budget=Budget(ratio=0.5))
+    assert list(result.report.unproved) == ["first.weight[0]"]
+    assert (result.model.first.out_channels, result.model.up.out_channels) == (8, 6)
+
+
 def test_a_network_that_cannot_be_trained_is_pruned_nevertheless() -> None:
     def refuse(model: Trained, y: Tensor) -> Tensor:
         raise RuntimeError("only for inference")

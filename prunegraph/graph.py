@@ -23,7 +23,7 @@ from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import SizeUse
 from prunegraph.dependency.propagation import RuledCall, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
-from prunegraph.dependency.training import TrainingLinks, read_in_training, with_tensors
+from prunegraph.dependency.training import TrainingLinks, read_in_training, unread, with_tensors
 from prunegraph.dependency.view import as_networkx
 from prunegraph.errors import CaptureError, PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
@@ -280,8 +280,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         CaptureError: the forward pass failed; names the module and the line.
     """
     trace = capture(model, example_inputs)
-    is_parameter = {spec.name for spec in trace.tensors.values() if spec.is_parameter}
-    training = _training_trace(model, example_inputs) if is_parameter & trace.unused else None
+    training = _training_trace(model, example_inputs) if unread(trace) else None
     return analyse(model, trace, training)
 
 
@@ -299,7 +298,7 @@ def analyse(model: nn.Module, trace: Trace, training: Trace | None = None) -> De
     Args:
         model: the network.
         trace: the record of it.
-        training: one of it in training mode, which tells of the parameters that the other does not read.
+        training: one of it in training mode, which tells of the tensors that the other does not read.
     """
     book = RuleBook(load_op_rules(create_manager()))
     links = None if training is None else _links(trace, training, book)

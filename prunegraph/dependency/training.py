@@ -20,7 +20,7 @@ class TrainingLinks:
     """Couplings of a run in training mode; atoms of tensors are the same in every run.
 
     Attributes:
-        tensors: names of the parameters that only training reads.
+        tensors: names of the parameters and buffers that only training reads.
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
@@ -53,9 +53,14 @@ class TrainingLinks:
 
 
 def read_in_training(trace: Trace, training: Trace) -> frozenset[str]:
-    """Names of the parameters that only the run in training mode reads."""
-    names = {spec.name for spec in trace.tensors.values() if spec.is_parameter}
-    return frozenset(names & trace.unused - training.unused)
+    """Names of the parameters and buffers that only the run in training mode reads."""
+    return unread(trace) - training.unused
+
+
+def unread(trace: Trace) -> frozenset[str]:
+    """Names of the parameters and buffers with channels that a run does not read, such as averages of a codebook."""
+    specs = (spec for spec in trace.tensors.values() if spec.name in trace.unused)
+    return frozenset(spec.name for spec in specs if (spec.is_parameter or spec.is_lasting) and spec.shape)
 
 
 def with_tensors(trace: Trace, names: frozenset[str]) -> Trace:

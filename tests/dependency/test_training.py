@@ -21,6 +21,7 @@ class Trained(nn.Module):
         self.width, self.in_training = 8, in_training
         self.first, self.last = nn.Conv1d(1, 8, 3), nn.Conv1d(8, 1, 1)
         self.aside, self.head, self.token = nn.Conv1d(8, 6, 1), nn.Conv1d(6, 8, 1), nn.Parameter(torch.randn(8, 1))
+        self.register_buffer("mean", torch.zeros(8))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         y = self.first(x).relu()
@@ -28,6 +29,11 @@ class Trained(nn.Module):
             return self.last(y)
         z = self.in_training(self, y)
         return self.last(y + z) if z.shape == y.shape else (self.last(y), z)
+
+
+def averaged(model: Trained, y: Tensor) -> Tensor:
+    model.mean.data.mul_(0.9).add_(y.detach().mean((0, 2)), alpha=0.1)
+    return y - model.mean[:, None]
 
 
 WAYS: dict[str, tuple[Callable[[Trained, Tensor], Tensor], dict[str, int]]] = {
@@ -39,6 +45,7 @@ WAYS: dict[str, tuple[Callable[[Trained, Tensor], Tensor], dict[str, int]]] = {
         {"first.weight[0]": 8, "aside.weight[0]": 6},
     ),
     "sorted": (lambda m, y: m.head(m.aside(y).sort(1).values), {"first.weight[0]": 8}),
+    "averaged": (averaged, {"first.weight[0]": 8}),
     "nothing": (lambda m, y: y, {"first.weight[0]": 8}),
 }
 
@@ -60,6 +67,7 @@ def test_what_only_training_reads_shrinks_with_what_it_reads(way: str) -> None:
     pruned = halved(model, graph).train()
     pruned(EXAMPLE)
     reads = way in ("returned", "added", "sized", "sorted")
+    assert pruned.mean.shape == (4 if way == "averaged" else 8,)
     assert pruned.aside.weight.shape == (3 if "aside.weight[0]" in groups else 6, 4 if reads else 8, 1)
 
 

@@ -178,6 +178,10 @@ class Convolution(Rule):
         groups, inputs = self._groups(call), call.shape("weight")[1]
         if inputs == 1:
             return _depthwise(call, x, weight[0], groups)
+        if x is not None and weight[0] is not None and len(x) == groups * inputs:
+            ways = weight[0].reshape(groups, -1)[0], x.reshape(groups, -1)[:, 0]
+            if call.sink.choose(call.node, "groups", ways) == 1:
+                return _whole_groups(call, x, weight, groups)
         into = _same_in_each(call, x, groups)
         call.match(into, weight[1], _INPUT)
         return _repeated(call, weight[0], groups)
@@ -222,6 +226,16 @@ def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> A
     call.sink.unite(np.repeat(x, len(out) // groups), out)
     call.require_size("groups", None, x, groups)
     return out
+
+
+def _whole_groups(call: Call, x: Atoms, weight: Labels, groups: int) -> Atoms | None:
+    """Each group comes and goes with all that it reads and gives out."""
+    call.lock(weight[1], "inputs of one group of a convolution whose groups come and go", is_channel=False)
+    for atoms in (x, weight[0]):
+        for column in () if atoms is None else atoms.reshape(groups, -1).T:
+            call.sink.unite(x.reshape(groups, -1)[:, 0], column)
+    call.require_size("groups", None, x.reshape(groups, -1)[:, 0], groups)
+    return weight[0]
 
 
 def _same_in_each(call: Call, atoms: Atoms | None, groups: int) -> Atoms | None:

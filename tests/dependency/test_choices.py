@@ -61,6 +61,39 @@ def test_groups_of_a_norm_go_where_their_channels_go_together(channels: int, fil
     assert result.model.norm.num_groups == result.model.filters.groups == len(result.plan.kept[group.name])
 
 
+class Merged(nn.Module):
+    """Few filters for several channels each: of a group's channels none can go alone."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, groups * inputs, 3), nn.Conv1d(groups * outputs, 1, 1)
+        self.filters = nn.Conv1d(groups * inputs, groups * outputs, 3, groups=groups)
+        self.cells = nn.LSTM(groups * outputs, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.filters(self.first(x))
+        return self.last(x), self.cells(x.mT)[0]
+
+
+@pytest.mark.parametrize(("groups", "inputs"), [(6, 2), (4, 3), (2, 8)])
+def test_whole_groups_of_a_convolution_go_where_each_gives_one_channel(groups: int, inputs: int) -> None:
+    model, x = Merged(groups, inputs, 1).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    assert not result.report.unproved
+    filters = result.model.filters
+    assert (filters.groups, filters.in_channels, filters.out_channels) == (
+        groups // 2,
+        groups // 2 * inputs,
+        groups // 2,
+    )
+
+
+def test_channels_of_each_group_go_where_there_are_several() -> None:
+    model, x = Merged(3, 4, 4).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+    filters = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5)).model.filters
+    assert (filters.groups, filters.in_channels, filters.out_channels) == (3, 6, 6)
+
+
 class Involution(nn.Module):
     """Filters shared by the channels of each group of ``channels // groups``."""
 

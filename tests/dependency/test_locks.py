@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prunegraph import DependencyGraph, build_graph
 from prunegraph.ir.channels import Lock
@@ -309,27 +310,30 @@ def test_what_a_longer_input_would_read_stays(cut: Callable[[Tensor, int], Tenso
 class ScaledHeads(nn.Module):
     """Attention after a grouped convolution: heads go with its groups, or channels within heads with those in groups.
 
-    The scale makes an ordinary number of the width of a head, so that it must stay, and heads alone fit no group.
+    A scale may make an ordinary number of the width of a head, which then must stay, as the number of groups must where
+    it is written down.
     """
 
-    def __init__(self, scale: Callable[[int], float]) -> None:
+    def __init__(self, scale: Callable[[int], float], *, groups_are_written: bool = True) -> None:
         super().__init__()
-        self.scale, self.head = scale, 4
+        self.scale, self.head, self.groups_are_written = scale, 4, groups_are_written
         self.a, self.b = nn.Conv1d(1, 16, 1), nn.Conv1d(16, 16, 3, padding=1, groups=4)
         self.qkv, self.c = nn.Conv1d(16, 48, 1), nn.Conv1d(16, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        x = x + self.b(x)
+        x = x + (F.conv1d(x, self.b.weight, padding=1, groups=4) if self.groups_are_written else self.b(x))
         q, k, v = (y.unflatten(1, (-1, self.head)) for y in self.qkv(x).chunk(3, 1))
         weights = (q.transpose(-1, -2) @ k * self.scale(self.head)).softmax(-1)
         return self.c(x + (v @ weights.transpose(-1, -2)).flatten(1, 2))
 
 
 def test_one_channel_that_is_left_tells_of_the_ordinary_number() -> None:
-    graph = build_graph(ScaledHeads(lambda width: math.fsum([width]) ** -0.5), torch.randn(2, 1, 12))
+    x, fixed = torch.randn(2, 1, 12), lambda width: math.fsum([width]) ** -0.5
+    graph = build_graph(ScaledHeads(fixed), x)
     assert any("ordinary number of the size 4" in lock.reason for lock in locks(graph, "a.weight[0]"))
-    assert build_graph(ScaledHeads(lambda width: width**-0.5), torch.randn(2, 1, 12)).coverage > 0.99
+    assert build_graph(ScaledHeads(fixed, groups_are_written=False), x).coverage > 0.99
+    assert build_graph(ScaledHeads(lambda width: width**-0.5), x).coverage > 0.99
 
 
 def test_a_locked_group_says_where_and_why() -> None:

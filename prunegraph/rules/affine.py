@@ -178,13 +178,16 @@ class Convolution(Rule):
         groups, inputs = self._groups(call), call.shape("weight")[1]
         if inputs == 1:
             return _depthwise(call, x, weight[0], groups)
-        if x is not None and weight[0] is not None and len(x) == groups * inputs:
-            ways = weight[0].reshape(groups, -1)[0], x.reshape(groups, -1)[:, 0]
-            if call.sink.choose(call.node, "groups", ways) == 1:
-                return _whole_groups(call, x, weight, groups)
+        out = weight[0]
+        if x is not None and out is not None and len(x) == groups * inputs:
+            by_group = x.reshape(groups, -1), out.reshape(groups, -1)
+            if call.sink.choose(call.node, "groups", (by_group[1][0], by_group[0][:, 0])) == 1:
+                call.lock(weight[1], "inputs of one group of a convolution whose groups come and go", is_channel=False)
+                _couple_groups(call, *by_group)
+                return out
         into = _same_in_each(call, x, groups)
         call.match(into, weight[1], _INPUT)
-        return _repeated(call, weight[0], groups)
+        return _repeated(call, out, groups)
 
     def _grouped_transposed(self, call: Call, x: Atoms | None, weight: Labels) -> Atoms | None:
         """The weight is (input channels, outputs per group, ...): its dimension 0 spans all groups."""
@@ -228,14 +231,11 @@ def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> A
     return out
 
 
-def _whole_groups(call: Call, x: Atoms, weight: Labels, groups: int) -> Atoms | None:
-    """Each group comes and goes with all that it reads and gives out."""
-    call.lock(weight[1], "inputs of one group of a convolution whose groups come and go", is_channel=False)
-    for atoms in (x, weight[0]):
-        for column in () if atoms is None else atoms.reshape(groups, -1).T:
-            call.sink.unite(x.reshape(groups, -1)[:, 0], column)
-    call.require_size("groups", None, x.reshape(groups, -1)[:, 0], groups)
-    return weight[0]
+def _couple_groups(call: Call, inputs: Atoms, outputs: Atoms) -> None:
+    """Each group comes and goes with all that it reads and gives out; one row per group."""
+    for column in (*inputs.T[1:], *outputs.T):
+        call.sink.unite(inputs[:, 0], column)
+    call.require_size("groups", None, inputs[:, 0], len(inputs))
 
 
 def _same_in_each(call: Call, atoms: Atoms | None, groups: int) -> Atoms | None:

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 class Chunk(Rule):
     """``chunk(n, dim)``, ``tensor_split``, ``glu``'s halves: the pieces are cut at sizes found from the whole.
 
-    So that the cuts stay where they belong, index i of every piece is coupled.
+    So that the cuts stay where they belong, index i of every piece is coupled; what one has more than others stays.
     """
 
     def labels(self, call: Call) -> tuple[Labels, ...]:
@@ -30,12 +30,11 @@ class Chunk(Rule):
         )
 
     def _couple(self, call: Call, atoms: Atoms, sizes: Sequence[int]) -> None:
-        if len(set(sizes)) > 1:
-            call.lock(atoms, "split into pieces of unequal size")
-            return
-        for piece in pieces(atoms, sizes)[1:]:
-            assert piece is not None
-            call.sink.unite(atoms[: sizes[0]], piece)
+        common = min(sizes)
+        cut = np.split(atoms, np.cumsum(sizes)[:-1])
+        for piece in cut[1:]:
+            call.sink.unite(cut[0][:common], piece[:common])
+        call.lock(np.concatenate([piece[common:] for piece in cut]), "split into pieces of unequal size")
 
 
 class SplitBySize(Chunk):

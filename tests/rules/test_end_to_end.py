@@ -1,6 +1,6 @@
 """Small networks around one family of ops each: pruned at random, run, and compared with the exact masked program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -255,6 +255,38 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     ),
     "space": (Space, [4, 4, 6, 6, 8]),
 }
+
+
+class Pieces(nn.Module):
+    """Cuts the channels, treats the pieces differently and puts them together in another order."""
+
+    def __init__(self, cut: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> None:
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, *others = self.cut(x)
+        return torch.cat([*others[::-1], first.sigmoid()], 1)
+
+
+CUTS: dict[str, tuple[int, int, Callable[[torch.Tensor], Sequence[torch.Tensor]]]] = {
+    "chunks": (16, 4, lambda x: x.chunk(3, 1)),
+    "fewer chunks than asked for": (10, 2, lambda x: x.chunk(7, 1)),
+    "fewer chunks, the last one shorter": (14, 2, lambda x: x.chunk(6, 1)),
+    "sections": (16, 5, lambda x: x.tensor_split(3, 1)),
+    "places counted from the end": (16, 0, lambda x: x.tensor_split((-6,), 1)),
+}
+
+
+@pytest.mark.parametrize("way", CUTS)
+def test_unequal_pieces_are_still_cut_at_their_places(way: str) -> None:
+    channels, common, cut = CUTS[way]
+    model = nn.Sequential(nn.Conv1d(8, channels, 1), Pieces(cut), nn.Conv1d(channels, 2, 1)).double()
+    graph = build_graph(model, x := torch.randn(2, 8, 6).double())
+    assert [group.width for group in graph.groups] == [common] * (common > 0)
+    for kept in range(1, common):
+        plan = graph.plan({group.name: range(kept) for group in graph.groups})
+        assert verify(model, apply(model, plan), plan, x, graph=graph).difference <= 1e-10
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.sizes import (
@@ -173,22 +173,42 @@ class _CallMasker:
         node = self.call.node
         args = list(fx.map_arg(list(node.args), self.value))
         kwargs = dict(fx.map_arg(dict(node.kwargs), self.value))
+        target, replaced = self._fitted(replaced)
         for name, value in replaced.items():
             place = self.call.places[name]
             if isinstance(place, int):
                 args[place] = value
             else:
                 kwargs[place] = value
-        return self.builder.graph.call_function(self._target(replaced), tuple(args), kwargs)
+        return self.builder.graph.call_function(target, tuple(args), kwargs)
 
-    def _target(self, replaced: Mapping[str, Any]) -> Any:
-        """A number that became a node fits another overload of the op."""
-        numbers = [n for n, v in replaced.items() if isinstance(v, fx.Node) and isinstance(self.call[n], int | float)]
+    def _fitted(self, replaced: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """A number that became a node fits another overload of the op, or else must become a number again."""
         target: Any = self.call.node.target
-        return target.overloadpacket if numbers else target
+        numbers = {n for n, v in replaced.items() if isinstance(v, fx.Node) and _is_number(self.call[n])}
+        if not numbers:
+            return target, replaced
+        packet = target.overloadpacket
+        others = {n for n in self.call.places if _is_number(self.call[n])} - numbers
+        if any(numbers <= takes and not others & takes for takes in map(_tensors_of, _overloads(packet))):
+            return packet, replaced
+        return target, {n: self.emit(Tensor.item, v) if n in numbers else v for n, v in replaced.items()}
 
 
-def scale_along(value: torch.Tensor, dim: int, keep: torch.Tensor) -> torch.Tensor:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _overloads(packet: Any) -> list[Any]:
+    return [getattr(packet, name) for name in packet.overloads()]
+
+
+def _tensors_of(overload: Any) -> set[str]:
+    """Names of the arguments that are tensors."""
+    return {argument.name for argument in overload._schema.arguments if "Tensor" in str(argument.type)}
+
+
+def scale_along(value: Tensor, dim: int, keep: Tensor) -> Tensor:
     """``value`` times ``keep`` along one dimension, in the precision of ``value``.
 
     Args:

@@ -123,7 +123,7 @@ _BINARY = (
     "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
     "greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__ "
     "where addcmul addcdiv lerp masked_fill complex polar copysign float_power xlogy special_xlogy nextafter ldexp "
-    "logaddexp logaddexp2 heaviside"
+    "logaddexp logaddexp2 heaviside clamp.Tensor clamp_min.Tensor clamp_max.Tensor clip.Tensor"
 )
 
 

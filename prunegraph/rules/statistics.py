@@ -67,8 +67,15 @@ def blend(x: Tensor, neutral: Any, weights: Tensor) -> Tensor:
     if not (x.is_floating_point() or x.is_complex()):
         return torch.where(weights > 0, x, neutral)
     weights = weights.to(x.dtype.to_real() if x.is_complex() else x.dtype)
-    blended: Tensor = x * weights + neutral * (1 - weights)
-    return blended
+    return _part(x, weights) + _part(neutral, 1 - weights)
+
+
+def _part(value: Any, weights: Tensor) -> Tensor:
+    """``value`` times the weights; of an infinite value, too, there is nothing where the weight is 0."""
+    if isinstance(value, Tensor):
+        value = value.masked_fill(value.isinf() & (weights == 0), 0)
+    part: Tensor = value * weights
+    return part
 
 
 def weighted_mean(x: Tensor, weights: Tensor, dims: Sequence[int]) -> Tensor:

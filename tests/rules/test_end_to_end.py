@@ -1,5 +1,6 @@
 """Small networks around one family of ops each: pruned at random, run, and compared with the exact masked program."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -243,6 +244,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "joined-batches": (lambda: Applied(lambda y, z: (torch.vstack([y, torch.flipud(z)]),)), [8]),
     "joined-times": (lambda: Applied(lambda y, z: (torch.dstack([torch.absolute(y), z]),)), [8]),
     "loss-of-each": (lambda: Applied(lambda y, z: (y, F.mse_loss(y, z, reduction="none").mean((1, 2)))), [8]),
+    "bounds-for-each": (lambda: Applied(lambda y, z: (y.clamp(min=z.mean((0, 2))[:, None]),)), [8]),
+    "bounds-of-a-scalar": (lambda: Applied(lambda y, z: (y * torch.clamp(y.mean(), z.mean((0, 2))[:, None]),)), [8]),
+    "highest-of-some": (
+        lambda: Applied(lambda y, z: (z - y.masked_fill(y < 0, -math.inf).amax(1, keepdim=True).clamp(-9, 9),)),
+        [8, 8],
+    ),
     "losses": (
         lambda: Applied(lambda y, z: (y, F.mse_loss(y, z), F.l1_loss(y, z, reduction="sum"), F.huber_loss(y, z))),
         [8],

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from prunegraph.capture.caches import cold_run
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.torch_internals import ATTENTION_MODULES
 from prunegraph.capture.tracer import capture
@@ -20,10 +21,10 @@ from prunegraph.cost.build import build_cost_model
 from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.coupling import couple
-from prunegraph.dependency.label_space import SizeUse
-from prunegraph.dependency.propagation import RuledCall, propagate
+from prunegraph.dependency.label_space import LabelSpace, SizeUse
+from prunegraph.dependency.other_runs import OtherRun, read_by, read_in_training, unread, with_tensors
+from prunegraph.dependency.propagation import RuledCall, possible_sources, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
-from prunegraph.dependency.training import TrainingLinks, read_in_training, unread, with_tensors
 from prunegraph.dependency.view import as_networkx
 from prunegraph.errors import CaptureError, PlanError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
@@ -280,30 +281,56 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         CaptureError: the forward pass failed; names the module and the line.
     """
     trace = capture(model, example_inputs)
-    training = _training_trace(model, example_inputs) if unread(trace) else None
-    return analyse(model, trace, training)
+    others = _run_in_training(model, example_inputs, trace)
+    graph = analyse(model, trace, others)
+    cold = _cold_run(model, example_inputs, graph)
+    return analyse(model, trace, [*others, *cold]) if cold else graph
 
 
-def _training_trace(model: nn.Module, example_inputs: Any) -> Trace | None:
-    """The record of a run in training mode; None where the network does not run like that."""
+def _run_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> list[OtherRun]:
+    """Tells of the tensors that only training reads; nothing where the network does not run like that."""
+    if not unread(trace):
+        return []
     try:
-        return capture(model, example_inputs, training=True)
+        training = capture(model, example_inputs, training=True)
     except CaptureError:
-        return None
+        return []
+    tensors = read_in_training(trace, training)
+    return [OtherRun.of(_space(training), tensors)] if tensors else []
 
 
-def analyse(model: nn.Module, trace: Trace, training: Trace | None = None) -> DependencyGraph:
+def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:
+    """A run that makes anew what an earlier one left in the network, where channels of that are prunable."""
+    prunable = {member.tensor for group in graph.groups for member in group.members}
+    held = {
+        spec.name
+        for spec in graph.trace.tensors.values()
+        if not spec.is_parameter and (spec.name in prunable or possible_sources(graph.trace, spec))
+    }
+    run = cold_run(model, example_inputs, held)
+    if run is None:
+        return []
+    try:
+        cold = capture(model, run.inputs, prepare=run.prepare)
+    except CaptureError:
+        return []
+    return [OtherRun.of(_space(cold), read_by(cold))]
+
+
+def _space(trace: Trace) -> LabelSpace:
+    return couple(trace, RuleBook(load_op_rules(create_manager()))).found.space
+
+
+def analyse(model: nn.Module, trace: Trace, others: Sequence[OtherRun] = ()) -> DependencyGraph:
     """Finds which channels are coupled from one recorded forward pass of ``model``.
 
     Args:
         model: the network.
         trace: the record of it.
-        training: one of it in training mode, which tells of the tensors that the other does not read.
+        others: what other runs of it tell.
     """
-    book = RuleBook(load_op_rules(create_manager()))
-    links = None if training is None else _links(trace, training, book)
-    trace = trace if links is None else with_tensors(trace, links.tensors)
-    coupling = couple(trace, book, links)
+    trace = with_tensors(trace, frozenset[str]().union(*(other.tensors for other in others)))
+    coupling = couple(trace, RuleBook(load_op_rules(create_manager())), others)
     found, grouping = coupling.found, coupling.grouping
     branches = find_branches(trace, found.space.uses, found.labels)
     tensors = named_tensors(model)
@@ -320,14 +347,6 @@ def analyse(model: nn.Module, trace: Trace, training: Trace | None = None) -> De
         channel_of=grouping.channel_of,
         cost_model=build_cost_model(trace, found, grouping.channel_of),
     )
-
-
-def _links(trace: Trace, training: Trace, book: RuleBook) -> TrainingLinks | None:
-    tensors = read_in_training(trace, training)
-    if not tensors:
-        return None
-    space = couple(training, book).found.space
-    return TrainingLinks(tensors=tensors, components=space.components(), locked=space.locked, uses=space.uses)
 
 
 def recorded_cost(trace: Trace) -> Cost:

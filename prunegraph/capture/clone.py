@@ -90,6 +90,17 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
         ) from error
 
 
+def independent_copy(model: nn.Module) -> nn.Module:
+    """A copy of the network with copies of all its tensors, without gradients."""
+    return clone_with(model, {name: detached(tensor) for name, tensor in named_tensors(model).items()})
+
+
+def detached(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy without gradient: a forward pass may write to buffers, and even to weights."""
+    copied = tensor.detach().clone()
+    return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
+
+
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
     """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes are copied by hand."""
     memo.update(_empty_dicts(value))

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import MethodType
 from typing import Any
@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from prunegraph.capture.attributes import track_attributes
 from prunegraph.capture.check import check_model
-from prunegraph.capture.clone import clone_with, lasting_tensors, named_tensors
+from prunegraph.capture.clone import clone_with, detached, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
@@ -23,7 +23,13 @@ from prunegraph.errors import CaptureError, PrunegraphError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
 
-def capture(model: nn.Module, example_inputs: Any, *, training: bool = False) -> Trace:
+def capture(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    training: bool = False,
+    prepare: Callable[[nn.Module], None] = lambda network: None,
+) -> Trace:
     """Records the ATen calls of one forward pass in eval mode, or in training mode, without gradients.
 
     The caller's network is not run: a copy of it is. Training flags, random
@@ -33,6 +39,7 @@ def capture(model: nn.Module, example_inputs: Any, *, training: bool = False) ->
         model: any network; its forward may take tensors nested in tuples, lists and dicts.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
         training: whether the network runs in training mode.
+        prepare: what to do to the copy before it runs.
 
     Raises:
         UnsupportedModelError: the network is quantised, on several devices, on the meta device, or not initialised.
@@ -40,19 +47,20 @@ def capture(model: nn.Module, example_inputs: Any, *, training: bool = False) ->
         CaptureError: the forward pass raised; names the module and the user's line.
     """
     check_model(model)
-    return _Capture(model, normalise_example(example_inputs), training).run()
+    return _Capture(model, normalise_example(example_inputs), training, prepare).run()
 
 
 class _Capture:
     """The state of one capture: the working copy of the network and what was noted about it."""
 
-    def __init__(self, model: nn.Module, example: Nested, training: bool) -> None:
+    def __init__(self, model: nn.Module, example: Nested, training: bool, prepare: Callable[[nn.Module], None]) -> None:
         self.recorder = CallRecorder()
         self.example = example
         tensors = named_tensors(model)
         self.specs = _tensor_specs(model, tensors)
-        self.flat_tensors = [_detached(tensors[spec.name]) for spec in self.specs]
+        self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).train(training)
+        prepare(self.clone)
         users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
         sizes = track_attributes(self.clone, self.recorder, untouchable=users)
         self.modules = _module_specs(self.clone, sizes)
@@ -179,12 +187,6 @@ def _tensor_specs(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list
 
 def _every_name(specs: list[TensorSpec], tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: t for spec, t in zip(specs, tensors, strict=True) for name in (spec.name, *spec.aliases)}
-
-
-def _detached(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy without gradient: a forward pass may write to buffers, and even to weights."""
-    copied = tensor.detach().clone()
-    return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
 
 
 def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, ModuleSpec]:

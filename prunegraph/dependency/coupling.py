@@ -1,15 +1,15 @@
 """Finds the coupled channels of a recorded network: labels, sizes and groups, tried again where a choice was bad."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from prunegraph.dependency.grouping import Grouping, group_channels
 from prunegraph.dependency.label_space import Choice, Place
+from prunegraph.dependency.other_runs import OtherRun
 from prunegraph.dependency.propagation import Propagation, propagate
 from prunegraph.dependency.size_uses import settle
 from prunegraph.dependency.torch_modules import add_module_sizes
-from prunegraph.dependency.training import TrainingLinks
 from prunegraph.dependency.unread import lock_unread
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
@@ -48,27 +48,27 @@ class _Network:
 
     trace: Trace
     book: RuleBook
-    links: TrainingLinks | None
+    others: Sequence[OtherRun]
 
     def coupled(self, turned: Mapping[Place, int]) -> Coupling:
         """The coupled channels with these choices."""
         found = propagate(self.trace, self.book, turned)
-        if self.links is not None:
-            self.links.join(found.space)
+        for other in self.others:
+            other.join(found.space)
         add_module_sizes(found.space)
         settle(found.space, found.labels)
         lock_unread(found.space, found.labels)
         return Coupling(found=found, grouping=group_channels(found.space), turned=turned)
 
 
-def couple(trace: Trace, book: RuleBook, links: TrainingLinks | None = None) -> Coupling:
+def couple(trace: Trace, book: RuleBook, others: Sequence[OtherRun] = ()) -> Coupling:
     """Finds the coupled channels; where a choice left nothing but locked ones prunable, its other ways are tried.
 
     A dimension that is split into (channels, taps) can shrink along one of the two axes only, and which of them are
     the channels shows later: where they meet others. First all such choices are turned at once; then, where values
     that meet made different choices and turning all of them would only swap these, those of one line after the other.
     """
-    network = _Network(trace=trace, book=book, links=links)
+    network = _Network(trace=trace, book=book, others=others)
     first = best = attempt = network.coupled({})
     while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
         attempt = network.coupled({**attempt.turned, **further})

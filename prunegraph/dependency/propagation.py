@@ -57,6 +57,13 @@ def propagate(trace: Trace, book: RuleBook, turned: Mapping[Place, int]) -> Prop
     )
 
 
+def possible_sources(trace: Trace, spec: TensorSpec) -> list[str]:
+    """What the module of a tensor that no state dict holds may compute it from in another run: it did not in this."""
+    module = spec.name.rpartition(".")[0]
+    unread = [s.name for s in trace.tensors.values() if s.is_lasting and s.name in trace.unused]
+    return [] if spec.is_lasting else [name for name in unread if name.rpartition(".")[0] == module]
+
+
 class _Walk:
     def __init__(self, trace: Trace, space: LabelSpace, book: RuleBook) -> None:
         self.trace, self.space, self.book = trace, space, book
@@ -68,7 +75,7 @@ class _Walk:
         if node.op == "placeholder":
             spec = self.trace.tensors.get(node.name)
             self.labels[node.name] = self.space.tensor_labels[spec.name] if spec else self._unlabelled(node)
-            if spec and not spec.is_lasting:
+            if spec:
                 self._lock_left_over(node, spec)
         elif node.op == "call_function":
             self._visit_call(node)
@@ -99,9 +106,7 @@ class _Walk:
 
     def _lock_left_over(self, node: fx.Node, spec: TensorSpec) -> None:
         """What an earlier run left in a module, instead of which another run may read what this one did not."""
-        module = spec.name.rpartition(".")[0]
-        unread = [s.name for s in self.trace.tensors.values() if s.is_lasting and s.name in self.trace.unused]
-        sources = [name for name in unread if name.rpartition(".")[0] == module]
+        sources = possible_sources(self.trace, spec)
         if sources:
             reason = (
                 f"{spec.name} may be left over from an earlier run and be computed anew from {sources[0]}, which this "

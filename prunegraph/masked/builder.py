@@ -173,8 +173,8 @@ class _CallMasker:
         node = self.call.node
         args = list(fx.map_arg(list(node.args), self.value))
         kwargs = dict(fx.map_arg(dict(node.kwargs), self.value))
-        target, replaced = self._fitted(replaced)
-        for name, value in replaced.items():
+        target, fitted = self._fitted(replaced)
+        for name, value in fitted.items():
             place = self.call.places[name]
             if isinstance(place, int):
                 args[place] = value

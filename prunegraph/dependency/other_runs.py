@@ -1,10 +1,11 @@
-"""What only training reads, such as heads for auxiliary losses: it shrinks with what it reads.
+"""What runs of the network other than the recorded one tell: which channels come and go together, and why some stay.
 
-The record of the network is that of a run in eval mode. A second one, in training mode, tells only of the tensors
-that the first does not read: which channels theirs come and go with, and why they stay.
+The record is that of a run in eval mode, with whatever earlier runs left in the network. A second one, in training
+mode, tells of the tensors that the first does not read, such as heads for auxiliary losses: they shrink with what they
+read. A third one, without what earlier runs left, tells of all: where a cache is made anew, its channels must follow.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +17,11 @@ from prunegraph.rules.base import Atoms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TrainingLinks:
-    """Couplings of a run in training mode; atoms of tensors are the same in every run.
+class OtherRun:
+    """Couplings of another run; atoms of tensors are the same in every run.
 
     Attributes:
-        tensors: names of the parameters and buffers that only training reads.
+        tensors: names of the parameters and buffers that it tells of.
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
@@ -31,25 +32,38 @@ class TrainingLinks:
     locked: Sequence[LockedAtoms]
     uses: Sequence[SizeUse]
 
+    @classmethod
+    def of(cls, space: LabelSpace, tensors: frozenset[str]) -> "OtherRun":
+        """What the labels of the other run's record say of these tensors."""
+        return cls(tensors=tensors, components=space.components(), locked=space.locked, uses=space.uses)
+
     def join(self, space: LabelSpace) -> None:
-        """Couples and locks the atoms of the tensors that only training reads as they are there."""
+        """Couples and locks the atoms of these tensors as they are there."""
         added = _atoms(space, self.tensors)
         for item in self.locked:
             stays = np.isin(self.components[added], self.components[item.atoms])
             space.lock_at(added[stays], item.lock, is_channel=item.is_channel)
-        atoms = np.concatenate([added, _atoms(space, _names_in_use(space.trace))])
+        atoms = np.concatenate([added, _atoms(space, read_by(space.trace))])
         atoms = atoms[np.isin(self.components[atoms], self.components[added])]
         atoms = atoms[np.argsort(self.components[atoms], kind="stable")]
         together = self.components[atoms[:-1]] == self.components[atoms[1:]]
         space.unite(atoms[:-1][together], atoms[1:][together])
         known = {attribute for use in space.uses for attribute in attributes(use.expression)}
-        space.uses.extend(use for use in self.uses if self._is_new(use, known, space))
+        of_component = dict(zip(self.components[atoms].tolist(), atoms.tolist(), strict=True))
+        for use in self.uses:
+            counted = self._counted(use, of_component)
+            read = list(leaves(use.expression))
+            if counted is not None and all(isinstance(leaf, Attribute) and leaf not in known for leaf in read):
+                space.uses.append(replace(use, atoms=counted))
 
-    def _is_new(self, use: SizeUse, known: Collection[Attribute], space: LabelSpace) -> bool:
-        """Whether an attribute that only training reads counts atoms of tensors."""
-        read = list(leaves(use.expression))
-        counts = use.atoms is not None and bool((use.atoms < space.tensor_atoms).all())
-        return counts and all(isinstance(leaf, Attribute) and leaf not in known for leaf in read)
+    def _counted(self, use: SizeUse, of_component: Mapping[int, int]) -> Atoms | None:
+        """Atoms of tensors that come and go with those that the size counts; None where there are none."""
+        found = (
+            [of_component.get(number, -1) for number in self.components[use.atoms].tolist()]
+            if use.atoms is not None
+            else [-1]
+        )
+        return None if -1 in found else np.array(found, np.int64)
 
 
 def read_in_training(trace: Trace, training: Trace) -> frozenset[str]:
@@ -63,13 +77,14 @@ def unread(trace: Trace) -> frozenset[str]:
     return frozenset(spec.name for spec in specs if (spec.is_parameter or spec.is_lasting) and spec.shape)
 
 
+def read_by(trace: Trace) -> frozenset[str]:
+    """Names of the tensors that a run reads."""
+    return frozenset(spec.name for spec in trace.tensors.values()) - trace.unused
+
+
 def with_tensors(trace: Trace, names: frozenset[str]) -> Trace:
     """The record in which these tensors count as read."""
     return replace(trace, unused=trace.unused - names)
-
-
-def _names_in_use(trace: Trace) -> frozenset[str]:
-    return frozenset(spec.name for spec in trace.tensors.values()) - trace.unused
 
 
 def _atoms(space: LabelSpace, names: frozenset[str]) -> Atoms:

@@ -1,0 +1,157 @@
+"""Finds out what a forward pass keeps in the network for the next one, by taking it away.
+
+A network that has run may hold tensors that its code computes when they are missing or too short: positional
+encodings, rotary tables, fused kernels. A record of such a network shows them as they are. How they are made, and so
+whether they follow when channels go, shows only a run that makes them anew.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from prunegraph.capture.clone import independent_copy, named_tensors
+from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.state import undisturbed
+
+_Way: TypeAlias = Callable[[nn.Module, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """An attribute that holds a tensor, or a container with some; the same one of every module of a class."""
+
+    attribute: str
+    modules: tuple[str, ...]
+
+    def empty(self, network: nn.Module, way: _Way) -> None:
+        for path in self.modules:
+            way(network.get_submodule(path), self.attribute)
+
+    def values(self, network: nn.Module) -> list[Any]:
+        return [getattr(network.get_submodule(path), self.attribute, None) for path in self.modules]
+
+
+@dataclass(frozen=True, slots=True)
+class ColdRun:
+    """How to run the network so that it makes anew what it holds.
+
+    Attributes:
+        ways: what takes away that which each attribute holds.
+        example: inputs for which the rest is too short.
+    """
+
+    ways: Mapping[_Holder, _Way]
+    example: Nested
+
+    def prepare(self, network: nn.Module) -> None:
+        """Empties the attributes of a copy of the network."""
+        for holder, way in self.ways.items():
+            holder.empty(network, way)
+
+    @property
+    def inputs(self) -> Any:
+        """The example, as `capture` takes it."""
+        args, kwargs = self.example.rebuild(self.example.tensors)
+        return kwargs if kwargs and not args else args
+
+
+def cold_run(model: nn.Module, example_inputs: Any, names: Iterable[str]) -> ColdRun | None:
+    """A run in which those of the named tensors are made anew that a forward pass makes anew.
+
+    Args:
+        model: the network; left as it is.
+        example_inputs: as for `build_graph`.
+        names: tensors that are no parameters.
+
+    Returns:
+        None if it makes none of them anew.
+    """
+    example = normalise_example(example_inputs)
+    holders = list(_holders(model, names))
+    ways = {holder: way for holder in holders if (way := _way(model, example, holder))}
+    others = [holder for holder in holders if holder not in ways]
+    longer = next((it for it in _longer(example) if _outgrown(model, it, others)), None) if others else None
+    return ColdRun(MappingProxyType(ways), longer or example) if ways or longer else None
+
+
+def _holders(model: nn.Module, names: Iterable[str]) -> Iterator[_Holder]:
+    modules = dict(model.named_modules())
+    found: dict[tuple[type, str], dict[str, None]] = {}
+    for name in sorted(names):
+        path, _, attribute = name.partition("[")[0].rpartition(".")
+        kind = type(modules.get(path))
+        if path in modules and not kind.__module__.startswith("torch."):
+            found.setdefault((kind, attribute), {})[path] = None
+    yield from (_Holder(attribute, tuple(paths)) for (_, attribute), paths in found.items())
+
+
+def _way(model: nn.Module, example: Nested, holder: _Holder) -> _Way | None:
+    """The way of taking it away after which a forward pass runs, and has made it anew."""
+    return next((way for way in _WAYS if _is_remade(model, example, holder, way)), None)
+
+
+def _is_remade(model: nn.Module, example: Nested, holder: _Holder, way: _Way) -> bool:
+    network = independent_copy(model).eval()
+    holder.empty(network, way)
+    emptied = holder.values(network)
+    ran = _runs(network, example)
+    return ran and any(_is_made(*values) for values in zip(holder.values(network), emptied, strict=True))
+
+
+def _longer(example: Nested) -> Iterator[Nested]:
+    """Four times as long along each dimension but the first; one dimension alone makes lengths, rates and the like."""
+    for place in range(1, max((tensor.dim() for tensor in example.tensors), default=0)):
+        tensors = [torch.cat([t] * 4, -place) if t.dim() > max(place, 1) else t for t in example.tensors]
+        yield replace(example, tensors=tuple(tensors))
+
+
+def _outgrown(model: nn.Module, example: Nested, holders: Iterable[_Holder]) -> bool:
+    """Whether a forward pass leaves tensors of other sizes for this example."""
+    network = independent_copy(model).eval()
+    before = [_sizes(holder.values(network)) for holder in holders]
+    return _runs(network, example) and before != [_sizes(holder.values(network)) for holder in holders]
+
+
+def _sizes(values: Iterable[Any]) -> list[torch.Size | None]:
+    return [value.shape if isinstance(value, torch.Tensor) else None for value in values]
+
+
+def _runs(network: nn.Module, example: Nested) -> bool:
+    with undisturbed([*named_tensors(network).values(), *example.tensors]):
+        args, kwargs = example.rebuild([tensor.clone() for tensor in example.tensors])
+        try:
+            network(*args, **kwargs)
+        except Exception:  # it cannot do without, or not with more
+            return False
+    return True
+
+
+def _is_made(after: Any, emptied: Any) -> bool:
+    return bool(after) if isinstance(after, list | dict) else isinstance(after, torch.Tensor) and after is not emptied
+
+
+def _clear(module: nn.Module, attribute: str) -> None:
+    held = getattr(module, attribute)
+    if isinstance(held, list | dict):
+        setattr(module, attribute, type(held)())
+    else:
+        delattr(module, attribute)
+
+
+def _forget(module: nn.Module, attribute: str) -> None:
+    setattr(module, attribute, None)
+
+
+def _shorten(dim: int, module: nn.Module, attribute: str) -> None:
+    """To the first quarter along one dimension: much longer inputs would find the whole too short as well."""
+    held = getattr(module, attribute)
+    if isinstance(held, torch.Tensor) and held.dim() > dim:
+        setattr(module, attribute, held.narrow(dim, 0, -(-held.shape[dim] // 4)))
+
+
+_WAYS: tuple[_Way, ...] = (_clear, _forget, *(partial(_shorten, dim) for dim in range(3)))

@@ -1,0 +1,127 @@
+"""What a forward pass keeps in the network for the next one: a network that has run is pruned as a fresh one is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunegraph
+from prunegraph import Budget, build_graph
+
+EXAMPLE = torch.randn(1, 20, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Positions(nn.Module):
+    """A table of positions, computed when it is missing or too short."""
+
+    def __init__(self, width: int, rows: int, held_in: str) -> None:
+        super().__init__()
+        self.width, self.held_in, self.cache = width, held_in, {}
+        self.register_buffer("table", None, persistent=False)
+        if rows:
+            self.table = self.made(rows)
+
+    def made(self, rows: int) -> Tensor:
+        return torch.arange(rows, dtype=torch.float64)[:, None] / torch.arange(1, self.width + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.held_in == "dict":
+            if "table" not in self.cache:
+                self.cache["table"] = self.made(500)
+            return x + self.cache["table"][: x.shape[1]]
+        if (self.held_in == "buffer" and self.table is None) or len(self.table) < x.shape[1]:
+            self.table = self.made(x.shape[1])
+        return x + self.table[: x.shape[1]]
+
+
+class Rotary(nn.Module):
+    """Tables of angles, made anew from frequencies where more of them are needed than ever before."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.arange(1, 13) / 20.0)
+        self.make(rows)
+
+    def make(self, rows: int) -> None:
+        self.rows = rows
+        angles = torch.arange(rows)[:, None] * self.frequencies
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > self.rows:
+            self.make(x.shape[1])
+        return x * self.cos[: x.shape[1]] + self.sin[: x.shape[1]]
+
+
+class Fused(nn.Module):
+    """An identity kernel is made for the first input and kept."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width, self.inner = width, nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "identity"):
+            self.identity = torch.eye(self.width, dtype=torch.float64)
+        return nn.functional.linear(x, self.inner.weight + self.identity, self.inner.bias)
+
+
+class State(nn.Module):
+    """The last frame of one call stands before the first one of the next."""
+
+    last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = x.new_zeros(len(x), 1, x.shape[2]) if self.last is None else self.last
+        self.last = x[:, -1:].detach()
+        return x + torch.cat([before, x[:, :-1]], 1)
+
+
+MIDDLES = {
+    "made when missing": lambda: Positions(12, 0, "buffer"),
+    "made anew when too short": lambda: Positions(12, 30, "constructor"),
+    "held in a dict": lambda: Positions(12, 0, "dict"),
+    "long enough": lambda: Positions(12, 2000, "constructor"),
+    "outgrown": lambda: Rotary(30),
+    "fused": lambda: Fused(12),
+    "state": State,
+}
+WHOLE = {"made when missing", "made anew when too short", "held in a dict"}
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    first, *others = nn.Linear(9, 12), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 9)
+    return nn.Sequential(first, MIDDLES[name](), *others).double().eval()
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+def test_a_network_that_has_run_is_pruned_as_a_fresh_one(name: str, tmp_path: Path) -> None:
+    fresh, warm = network(name), network(name)
+    warm(EXAMPLE)
+    graphs = [build_graph(model, EXAMPLE) for model in (fresh, warm)]
+    assert [[group.name for group in graph.groups] for graph in graphs] == [
+        ["2.weight[0]"] if name in WHOLE else ["0.weight[0]", "2.weight[0]"]
+    ] * 2
+
+    result = prunegraph.prune(warm, EXAMPLE, criterion="random", budget=Budget(ratio=0.5))
+    prunegraph.save(result, tmp_path / "pruned")
+    loaded = prunegraph.load(network(name), tmp_path / "pruned")
+
+    longer = torch.cat([EXAMPLE] * 4, 1)
+    warm(longer)
+    assert dict(result.report.unproved) == {}
+    if name == "state":
+        result.model[1].last = None
+    assert torch.equal(loaded(longer), result.model(longer))
+    assert torch.equal(loaded(EXAMPLE).isnan(), warm(EXAMPLE).isnan())
+
+
+def test_the_network_keeps_its_caches() -> None:
+    model = network("made when missing")
+    model(EXAMPLE)
+    table = model[1].table
+    build_graph(model, EXAMPLE)
+    assert model[1].table is table

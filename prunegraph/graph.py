@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from prunegraph.capture.caches import cold_run
 from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.modes import asks_for_its_mode
 from prunegraph.capture.torch_internals import ATTENTION_MODULES
 from prunegraph.capture.tracer import capture
 from prunegraph.cost.build import build_cost_model
@@ -26,7 +27,7 @@ from prunegraph.dependency.other_runs import OtherRun, read_by, read_in_training
 from prunegraph.dependency.propagation import RuledCall, possible_sources, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
 from prunegraph.dependency.view import as_networkx
-from prunegraph.errors import CaptureError, PlanError
+from prunegraph.errors import CaptureError, PlanError, UnsupportedModelError
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
@@ -288,15 +289,16 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
 
 
 def _run_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> list[OtherRun]:
-    """Tells of the tensors that only training reads; nothing where the network does not run like that."""
-    if not unread(trace):
+    """Tells what comes and goes together where training runs other code; nothing where the network cannot train."""
+    if not unread(trace) and not asks_for_its_mode(model):
         return []
     try:
         training = capture(model, example_inputs, training=True)
-    except CaptureError:
+    except (CaptureError, UnsupportedModelError):
         return []
-    tensors = read_in_training(trace, training)
-    return [OtherRun.of(_space(training), tensors)] if tensors else []
+    only_there = read_in_training(trace, training)
+    differs = only_there or trace.operations != training.operations
+    return [OtherRun.of(_space(training), read_by(training), locks=only_there)] if differs else []
 
 
 def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:
@@ -314,7 +316,7 @@ def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -
         cold = capture(model, run.inputs, prepare=run.prepare)
     except CaptureError:
         return []
-    return [OtherRun.of(_space(cold), read_by(cold))]
+    return [OtherRun.of(_space(cold), read_by(cold), locks=read_by(cold))]
 
 
 def _space(trace: Trace) -> LabelSpace:

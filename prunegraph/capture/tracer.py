@@ -19,7 +19,7 @@ from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 from prunegraph.capture.state import undisturbed
 from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten, value_spec
 from prunegraph.capture.transparency import transparent_python
-from prunegraph.errors import CaptureError, PrunegraphError
+from prunegraph.errors import CaptureError, PrunegraphError, UnsupportedModelError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
 
@@ -60,6 +60,7 @@ class _Capture:
         self.specs = _tensor_specs(model, tensors)
         self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).train(training)
+        self._refuse_changed_weights(tensors, training)
         prepare(self.clone)
         users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
         sizes = track_attributes(self.clone, self.recorder, untouchable=users)
@@ -67,6 +68,16 @@ class _Capture:
         self.keywords: tuple[str, ...] = ()
         self.output: Nested | None = None
         self._prepare_modules()
+
+    def _refuse_changed_weights(self, tensors: Mapping[str, torch.Tensor], training: bool) -> None:
+        """A network may fold or merge weights when its mode is changed: the record would be of others than it has."""
+        now = named_tensors(self.clone)
+        changed = [spec.name for spec in self.specs if not _same(now.get(spec.name), tensors[spec.name])]
+        if changed:
+            mode = "train" if training else "eval"
+            raise UnsupportedModelError(
+                f"{mode}() changes the weights of the network, {changed[0]} first; call model.{mode}() before"
+            )
 
     def run(self) -> Trace:
         flat_inputs = [tensor.detach().clone() for tensor in self.example.tensors]
@@ -189,6 +200,13 @@ def _every_name(specs: list[TensorSpec], tensors: list[torch.Tensor]) -> dict[st
     return {name: t for spec, t in zip(specs, tensors, strict=True) for name in (spec.name, *spec.aliases)}
 
 
+def _same(found: torch.Tensor | None, expected: torch.Tensor) -> bool:
+    """Equal, also where values are not numbers."""
+    if found is None or found.shape != expected.shape:
+        return False
+    return torch.equal(found, expected) or torch.equal(found.nan_to_num(), expected.nan_to_num())
+
+
 def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, ModuleSpec]:
     paths: dict[int, list[str]] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -203,4 +221,10 @@ def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> d
 def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
     targets = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
     found = {name: getattr(traced, name) for name in sorted(targets)}
-    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    for value in found.values():
+        if not isinstance(value, torch.Tensor):
+            raise UnsupportedModelError(
+                f"the forward pass hands a {type(value).__name__} to torch, which can be no part of a record; "
+                "draw a generator's numbers outside the network, or with torch's own generator after torch.manual_seed"
+            )
+    return found

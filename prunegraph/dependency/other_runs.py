@@ -21,28 +21,30 @@ class OtherRun:
     """Couplings of another run; atoms of tensors are the same in every run.
 
     Attributes:
-        tensors: names of the parameters and buffers that it tells of.
+        tensors: names of the parameters and buffers of which it tells what comes and goes together.
+        locks: names of those of which it also tells what stays.
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
     """
 
     tensors: frozenset[str]
+    locks: frozenset[str]
     components: Atoms
     locked: Sequence[LockedAtoms]
     uses: Sequence[SizeUse]
 
     @classmethod
-    def of(cls, space: LabelSpace, tensors: frozenset[str]) -> "OtherRun":
+    def of(cls, space: LabelSpace, tensors: frozenset[str], locks: frozenset[str]) -> "OtherRun":
         """What the labels of the other run's record say of these tensors."""
-        return cls(tensors=tensors, components=space.components(), locked=space.locked, uses=space.uses)
+        return cls(tensors=tensors, locks=locks, components=space.components(), locked=space.locked, uses=space.uses)
 
     def join(self, space: LabelSpace) -> None:
         """Couples and locks the atoms of these tensors as they are there."""
-        added = _atoms(space, self.tensors)
+        added, lockable = _atoms(space, self.tensors), _atoms(space, self.locks)
         for item in self.locked:
-            stays = np.isin(self.components[added], self.components[item.atoms])
-            space.lock_at(added[stays], item.lock, is_channel=item.is_channel)
+            stays = np.isin(self.components[lockable], self.components[item.atoms])
+            space.lock_at(lockable[stays], item.lock, is_channel=item.is_channel)
         atoms = np.concatenate([added, _atoms(space, read_by(space.trace))])
         atoms = atoms[np.isin(self.components[atoms], self.components[added])]
         atoms = atoms[np.argsort(self.components[atoms], kind="stable")]

@@ -1,6 +1,6 @@
 """The size attributes that torch's own modules keep beside their tensors, as further uses of those sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -9,6 +9,16 @@ from prunegraph.ir.sizes import Attribute, Constant, Expression, Operation
 from prunegraph.ir.trace import ModuleSpec, Site
 
 _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNN: 1, nn.RNNCell: 1}
+
+_USUAL: Mapping[type[nn.Module], Sequence[tuple[str, str, int]]] = {
+    nn.Linear: (("in_features", "weight", 1), ("out_features", "weight", 0)),
+    nn.Bilinear: (("out_features", "weight", 0), ("in1_features", "weight", 1), ("in2_features", "weight", 2)),
+    nn.modules.batchnorm._NormBase: (("num_features", "weight", 0), ("num_features", "running_mean", 0)),
+    nn.GroupNorm: (("num_channels", "weight", 0),),
+    nn.PReLU: (("num_parameters", "weight", 0),),
+    nn.Embedding: (("embedding_dim", "weight", 1),),
+}
+"""Attributes that are a size of a tensor: their names, the tensor and the dimension."""
 
 
 def add_module_sizes(space: LabelSpace) -> None:
@@ -45,27 +55,18 @@ def _names(path: str, tensor: str) -> Iterator[str]:
 def _usual_sizes(module: ModuleSpec) -> Iterator[tuple[Expression, str, int]]:
     """(expression over the module's attributes, tensor, dimension) for each usual size."""
     kind = module.kind
-    if issubclass(kind, nn.Linear):
-        yield _attribute(module, "in_features"), "weight", 1
-        yield _attribute(module, "out_features"), "weight", 0
-    elif issubclass(kind, nn.modules.conv._ConvTransposeNd):
+    for kinds, sizes in _USUAL.items():
+        if issubclass(kind, kinds):
+            yield from ((_attribute(module, name), tensor, dim) for name, tensor, dim in sizes)
+    if issubclass(kind, nn.modules.conv._ConvTransposeNd):
         yield _attribute(module, "in_channels"), "weight", 0
         yield _per_group(module, "out_channels"), "weight", 1
     elif issubclass(kind, nn.modules.conv._ConvNd):
         yield _attribute(module, "out_channels"), "weight", 0
         yield _per_group(module, "in_channels"), "weight", 1
-    elif issubclass(kind, nn.modules.batchnorm._NormBase):
-        for tensor in ("weight", "running_mean"):
-            yield _attribute(module, "num_features"), tensor, 0
-    elif issubclass(kind, nn.GroupNorm):
-        yield _attribute(module, "num_channels"), "weight", 0
     elif issubclass(kind, nn.LayerNorm | nn.RMSNorm):
         for dim in range(sum(name.startswith("normalized_shape[") for name in module.sizes)):
             yield _attribute(module, f"normalized_shape[{dim}]"), "weight", dim
-    elif issubclass(kind, nn.PReLU):
-        yield _attribute(module, "num_parameters"), "weight", 0
-    elif issubclass(kind, nn.Embedding):
-        yield _attribute(module, "embedding_dim"), "weight", 1
     elif issubclass(kind, nn.RNNBase | nn.RNNCellBase):
         yield from _recurrent_sizes(module)
 

@@ -138,6 +138,14 @@ def recorded_value(leaf: Leaf) -> Number:
     return leaf.value
 
 
+def is_open(expression: Expression) -> bool:
+    """-1, in the code or in an attribute, asks for the size that is left over."""
+    try:
+        return evaluate(expression, recorded_value) == -1
+    except ArithmeticError:
+        return False
+
+
 def invert(
     expression: Expression, target: Number, unknown: Attribute, value_of: Callable[[Leaf], Number]
 ) -> int | None:

@@ -139,6 +139,11 @@ class Trace:
         value = self.values.get(node.name)
         return value.shape if isinstance(value, ValueSpec) else None
 
+    @property
+    def operations(self) -> list[Any]:
+        """The ops that were called, in order."""
+        return [node.target for node in self.graph.nodes if node.op == "call_function"]
+
     def as_module(self) -> fx.GraphModule:
         """The record as a module of the network's tensors and the example's, flat; it returns the flat outputs."""
         root = nn.Module()

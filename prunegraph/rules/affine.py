@@ -266,7 +266,7 @@ class CompositeConvolution(Convolution):
 
 RULES: dict[Any, Rule] = {
     aten.linear: Linear(),
-    aten.matmul: MatrixProduct("self", "other"),
+    **dict.fromkeys((aten.matmul, aten.linalg_matmul), MatrixProduct("self", "other")),
     aten.mm: MatrixProduct("self", "mat2"),
     aten.bmm: MatrixProduct("self", "mat2"),
     aten.mv: MatrixProduct("self", "vec"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from prunegraph.ir.sizes import Constant, Expression, ShapeOf, leaves
+from prunegraph.ir.sizes import Constant, Expression, ShapeOf, is_open, leaves
 from prunegraph.ir.trace import Place, Site, Trace, ValueSpec
 
 Atoms: TypeAlias = NDArray[np.int64]
@@ -224,7 +224,7 @@ class Call:
     def require_size(self, name: str, index: int | None, atoms: Atoms | None, size: int) -> None:
         """Ties a size argument to the number of atoms kept; an argument of -1 ties nothing."""
         expression = self.origin(name, index)
-        if expression != Constant(-1):
+        if not is_open(expression):
             self.sink.require_size(expression, atoms, size, self.node)
 
     def fix_unclaimed_numbers(self) -> None:

@@ -201,15 +201,15 @@ class Glu(Rule):
 
 
 RULES: dict[Any, Rule] = {
-    aten.chunk: Chunk(),
+    **dict.fromkeys((aten.chunk, aten.unsafe_chunk), Chunk()),
     aten.tensor_split.sections: Chunk(),
     aten.tensor_split.indices: SplitAt(),
-    aten.split.Tensor: SplitBySize(),
-    aten.split_with_sizes: SplitWithSizes(),
+    **dict.fromkeys((aten.split.Tensor, aten.unsafe_split.Tensor), SplitBySize()),
+    **dict.fromkeys((aten.split_with_sizes, aten.unsafe_split_with_sizes), SplitWithSizes()),
     aten.split.sizes: SplitWithSizes(),
     aten.unbind: Unbind(),
     aten.select: Select(),
     aten.slice: Slice(),
-    aten.narrow: Narrow(),
+    **dict.fromkeys((aten.narrow, aten.narrow_copy), Narrow()),
     aten.glu: Glu(),
 }

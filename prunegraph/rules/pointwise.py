@@ -114,7 +114,10 @@ _UNARY = (
     "celu leaky_relu softplus softsign tanhshrink hardshrink softshrink log_sigmoid threshold clamp clamp_min "
     "clamp_max clip resolve_conj resolve_neg detach alias clone contiguous to _to_copy type_as lift lift_fresh "
     "lift_fresh_copy double float half bfloat16 int long bool requires_grad_ cpu cuda zeros_like ones_like full_like "
-    "empty_like fill zero i0 _conj _neg_view _conj_physical"
+    "empty_like fill zero i0 _conj _neg_view _conj_physical arctan arcsin arcsinh arccos arccosh arctanh isposinf "
+    "isneginf isreal polygamma special_erf special_erfc special_erfcx special_ndtr special_ndtri special_log_ndtr "
+    "special_log1p special_expm1 special_exp2 special_sinc special_i0 special_i0e special_i1 special_i1e special_psi "
+    "special_digamma special_gammaln special_entr special_logit special_round"
 )
 _NOISE = "dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu bernoulli"
 _FILLS = "exponential_ normal_ uniform_ cauchy_ geometric_ log_normal_ random_"
@@ -123,7 +126,9 @@ _BINARY = (
     "maximum minimum max.other min.other fmax fmin eq ne lt le gt ge equal_ not_equal less greater less_equal "
     "greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__ "
     "where addcmul addcdiv lerp masked_fill complex polar copysign float_power xlogy special_xlogy nextafter ldexp "
-    "logaddexp logaddexp2 heaviside clamp.Tensor clamp_min.Tensor clamp_max.Tensor clip.Tensor"
+    "logaddexp logaddexp2 heaviside isclose __iand__ __ior__ __ixor__ __lshift__ __rshift__ bitwise_left_shift "
+    "bitwise_right_shift igamma igammac special_xlog1py special_zeta clamp.Tensor clamp_min.Tensor clamp_max.Tensor "
+    "clip.Tensor"
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunegraph.ir.sizes import Attribute, Constant, Derived, Expression, ShapeOf, leaves
+from prunegraph.ir.sizes import Attribute, Derived, Expression, ShapeOf, is_open, leaves
 from prunegraph.rules.base import Atoms, Call, Labels, Rule
 
 aten = torch.ops.aten
@@ -36,7 +36,7 @@ class Reshape(Rule):
             self._pass_block(call, into, outof, out)
         for dim, atoms in enumerate(out):
             origin = self._origin(call, dim)
-            if origin not in (Constant(-1), Derived()):
+            if not _is_left_over(origin):
                 call.sink.require_size(origin, atoms, after[dim], call.node)
         return tuple(out)
 
@@ -81,7 +81,7 @@ class Reshape(Rule):
     def _rigidity(self, call: Call, dim: int) -> int:
         """0: the size follows by itself; 1: an attribute must change; ``_IN_CODE``: it cannot."""
         origin = self._origin(call, dim)
-        if origin in (Constant(-1), Derived()) or _reads_labelled_shape(call, origin):
+        if _is_left_over(origin) or _reads_labelled_shape(call, origin):
             return 0
         return 1 if any(isinstance(leaf, Attribute) for leaf in leaves(origin)) else _IN_CODE
 
@@ -102,6 +102,50 @@ class ReshapeAs(Reshape):
 
     def _origin(self, call: Call, dim: int) -> Expression:
         return ShapeOf(call["other"].name, dim, call.shape("other")[dim])
+
+
+class ViewAsType(Rule):
+    """``view(dtype)``: the memory read as other numbers, of which the last dimension may hold more or fewer."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = call.labels("self")
+        if call.output_shape == call.shape("self"):
+            return labels
+        call.lock(labels[-1], "numbers are put together or taken apart along this dimension")
+        return (*labels[:-1], None)
+
+
+class AsStrided(Rule):
+    """``as_strided``: the dimensions in front pass, up to the first that the memory is read by in another way.
+
+    Windows along the last dimensions are such another way; those in front are told by their strides in a tensor
+    without gaps. Whatever stands behind must not reach into the next index of what passes.
+    """
+
+    def labels(self, call: Call) -> Labels:
+        labels, shape = call.labels("self"), call.shape("self")
+        sizes, strides = call["size"], call["stride"]
+        passed = 0
+        if not call.get("storage_offset"):
+            same = [(n, prod(shape[dim + 1 :])) for dim, n in enumerate(shape)]
+            pairs = zip(zip(sizes, strides, strict=True), same, strict=False)
+            passed = next((dim for dim, (a, b) in enumerate(pairs) if a != b), min(len(sizes), len(shape)))
+        while passed and _reach(sizes[passed:], strides[passed:]) > prod(shape[passed:]):
+            passed -= 1
+        call.lock_all(labels[passed:], "windows over the memory of this dimension")
+        for dim, atoms in enumerate(labels[:passed]):
+            call.require_size("size", dim, atoms, sizes[dim])
+        return (*labels[:passed], *(None,) * (len(sizes) - passed))
+
+
+def _reach(sizes: Sequence[int], strides: Sequence[int]) -> int:
+    """How many elements of the memory dimensions span."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+
+
+def _is_left_over(size: Expression) -> bool:
+    """A size that follows from the others: none is given, or -1 is, in the code or by an attribute."""
+    return size == Derived() or is_open(size)
 
 
 def _along(table: Atoms, axis: int) -> Atoms:
@@ -145,6 +189,8 @@ RULES: dict[Any, Rule] = {
     aten.ravel: Reshape(),
     aten.squeeze: Reshape(),
     aten.unsqueeze: Reshape(),
+    aten.view.dtype: ViewAsType(),
+    aten.as_strided: AsStrided(),
     aten.view_as: ReshapeAs(),
     aten.reshape_as: ReshapeAs(),
     aten.atleast_1d: Reshape(),

@@ -61,3 +61,18 @@ def _picks(trace: Trace, node: fx.Node) -> bool:
 def _is_mask(trace: Trace, node: fx.Node) -> bool:
     spec = trace.values.get(node.name)
     return isinstance(spec, ValueSpec) and spec.dtype in (torch.bool, torch.uint8)
+
+
+def newly_undefined(
+    trace: Trace, dense: Mapping[str, Any], recorded: Trace, pruned: Mapping[str, Any]
+) -> fx.Node | None:
+    """The first node whose values are all finite in the original but not in the pruned network."""
+    for node, other in zip(trace.graph.nodes, recorded.graph.nodes, strict=False):
+        if _is_finite(dense.get(node.name)) and not _is_finite(pruned.get(other.name)):
+            found: fx.Node = node
+            return found
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())

@@ -1,6 +1,5 @@
 """`verify`: proves that a pruned network is exactly the one that the plan chose."""
 
-import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,8 +18,9 @@ from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import apply, check_shapes, copy_of, planned_tensors, slice_tensor
-from prunegraph.verification.data_reads import changed_reads, sizes_depend_on_data
+from prunegraph.verification.data_reads import changed_reads, newly_undefined, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
+from prunegraph.verification.explaining import advice, describe, innermost_module
 from prunegraph.verification.other_inputs import heard, other_inputs
 from prunegraph.verification.replay import values_of_masked, values_of_trace
 
@@ -133,7 +133,7 @@ class _Verification:
         except CaptureError as error:
             groups = self._pruned_around(error.module, error.line)
             raise VerificationError(
-                f"the pruned network does not run: {error.failure}\n{_advice(groups)}", groups
+                f"the pruned network does not run: {error.failure}\n{advice(groups)}", groups
             ) from error
         except PrunegraphError as error:
             raise VerificationError(f"the pruned network does not run: {error}") from error
@@ -174,7 +174,7 @@ class _Verification:
         if changed:
             raise VerificationError(
                 f"the code reads numbers out of data that are others with fewer channels; first: "
-                f"{_describe(self.graph, changed[0])}",
+                f"{describe(self.graph, changed[0])}",
                 self._pruned(self.graph.groups_before(changed)),
             )
 
@@ -190,7 +190,7 @@ class _Verification:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
         difference, tolerance = relative_difference(found, expected), self._tolerance()
         if not difference <= tolerance:
-            self._refuse_changed_reads(sizes=_ops(recorded) != _ops(self.graph.trace))
+            self._refuse_changed_reads(sizes=recorded.operations != self.graph.trace.operations)
             where, node = self._first_divergence(recorded, tolerance)
             site = self.graph.trace.site(node) if node is not None else Site()
             raise VerificationError(
@@ -198,7 +198,22 @@ class _Verification:
                 f"(at most {tolerance:.0e}); {where}",
                 self._pruned_around(site.module, (site.file, site.line)),
             )
+        self._refuse_undefined(recorded, found)
         return difference, tolerance
+
+    def _refuse_undefined(self, recorded: Trace, found: Sequence[torch.Tensor]) -> None:
+        """Raises where the pruned network gives out infinities or NaN, as its masked program may, the original not."""
+        if all(bool(tensor.isfinite().all()) for tensor in found):
+            return
+        dense = values_of_trace(self.graph.trace, self.graph.weights, self.example.tensors)
+        pruned = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
+        node = newly_undefined(self.graph.trace, dense, recorded, pruned)
+        if node is not None:
+            site = self.graph.trace.site(node)
+            raise VerificationError(
+                f"with these channels alone values are infinite or not numbers; first: {describe(self.graph, node)}",
+                self._pruned_around(site.module, (site.file, site.line)),
+            )
 
     def _tolerance(self) -> float:
         types = [p.dtype for p in self.model.parameters() if p.dtype in _TOLERANCE]
@@ -292,7 +307,7 @@ class _Verification:
         try:
             found = self._outputs(pruned, tensors)
         except Exception as error:
-            failing = _innermost_module(pruned, error)
+            failing = innermost_module(pruned, error)
             raise VerificationError(
                 f"the pruned network {failure} in {failing or '(network)'}: {type(error).__name__}: {error}",
                 self._pruned_in(failing),
@@ -306,7 +321,7 @@ class _Verification:
             node = self._reader(name)
             step = len(self.steps) if node is None else self.steps[node.name]
             if first is None or step < first[0]:
-                where = "no node reads it" if node is None else f"first diverging node: {_describe(self.graph, node)}"
+                where = "no node reads it" if node is None else f"first diverging node: {describe(self.graph, node)}"
                 first = step, name, where
         assert first is not None
         return first[1:]
@@ -328,7 +343,7 @@ class _Verification:
         others = list(recorded.graph.nodes)
         for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
             if node.target != other.target and node.op == "call_function":
-                return f"the networks take different paths from here: {_describe(self.graph, node)}", node
+                return f"the networks take different paths from here: {describe(self.graph, node)}", node
             value = ours.get(node.name)
             if not isinstance(value, torch.Tensor) or not isinstance(theirs.get(other.name), torch.Tensor):
                 continue
@@ -339,45 +354,5 @@ class _Verification:
             if value.shape != theirs[other.name].shape or (
                 not relative_difference([theirs[other.name]], [value]) <= tolerance
             ):
-                return f"first diverging node: {_describe(self.graph, node)}", node
+                return f"first diverging node: {describe(self.graph, node)}", node
         return "no single node diverges by more", None
-
-
-def _describe(graph: DependencyGraph, node: fx.Node) -> str:
-    site = graph.trace.site(node)
-    if node.op == "get_attr":
-        return (
-            f"{node.name}, a value that was not computed by torch calls that can be followed, such as one that went "
-            f"through numpy, read by {_describe(graph, _reader_in_code(graph, node))}"
-        )
-    return f"{node.name} ({node.target}) in {site}\n    {site.code}"
-
-
-def _ops(trace: Trace) -> list[Any]:
-    return [node.target for node in trace.graph.nodes if node.op == "call_function"]
-
-
-def _advice(groups: tuple[str, ...]) -> str:
-    which = str(groups) if groups else "(...)"
-    return (
-        "The original runs: this line needs a size whose origin could not be followed. Read it from an attribute of "
-        f"the module or from a shape, or keep the channels with Budget(exclude={which})"
-    )
-
-
-def _innermost_module(network: nn.Module, error: BaseException) -> str:
-    """Path of the last module whose code was running when the error was raised; empty for the network itself."""
-    paths, found = {module: path for path, module in network.named_modules()}, ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        owner = frame.f_locals.get("self")
-        found = paths.get(owner, found) if isinstance(owner, nn.Module) else found
-    return found
-
-
-def _reader_in_code(graph: DependencyGraph, node: fx.Node) -> fx.Node:
-    """The first node that reads the value, if need be through others, in a known line of code."""
-    while (reader := next(iter(node.users), None)) is not None:
-        node = reader
-        if graph.trace.site(node).file:
-            break
-    return node

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunegraph import CaptureError
+from prunegraph import CaptureError, UnsupportedModelError
 from prunegraph.capture.tracer import capture
 from prunegraph.ir.trace import Trace, ValueSpec
 from tests.dependency.cases import CASES
@@ -202,3 +202,19 @@ def test_complex_and_integer_inputs_are_taken() -> None:
 
     trace = capture(Mixed(), (torch.randn(2, 6, dtype=torch.complex64), torch.tensor([0, 3])))
     assert [trace.values[name].dtype for name in trace.inputs] == [torch.complex64, torch.int64]
+
+
+class Generated(nn.Module):
+    """Draws noise from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x) + torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
+
+
+def test_a_generator_cannot_be_recorded() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"hands a .* to torch, which can be no part of a record"):
+        capture(Generated(), torch.randn(1, 1, 8))

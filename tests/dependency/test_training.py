@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import prunegraph
-from prunegraph import Budget, DependencyGraph, apply, build_graph, verify
+from prunegraph import Budget, DependencyGraph, UnsupportedModelError, apply, build_graph, verify
 
 EXAMPLE = torch.randn(2, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -48,6 +48,23 @@ WAYS: dict[str, tuple[Callable[[Trained, Tensor], Tensor], dict[str, int]]] = {
     "averaged": (averaged, {"first.weight[0]": 8}),
     "nothing": (lambda m, y: y, {"first.weight[0]": 8}),
 }
+
+
+class Folded(nn.Module):
+    """Branches that training runs one by one, and that are one kernel in eval mode: its sides are apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.inner, self.last = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 8, 1), nn.Conv1d(8, 1, 1)
+        self.identity = torch.eye(8, dtype=torch.float64)[:, :, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.training:
+            return self.last((self.inner(x) + x).relu())
+        kernel = self.inner.weight + self.identity
+        return self.last(nn.functional.conv1d(x, kernel, self.inner.bias).relu())
 
 
 def halved(model: nn.Module, graph: DependencyGraph) -> nn.Module:
@@ -108,3 +125,36 @@ def test_a_network_that_cannot_be_trained_is_pruned_nevertheless() -> None:
 
     model = Trained(refuse).double()
     assert halved(model, build_graph(model, EXAMPLE)).first.out_channels == 4
+
+
+def test_what_training_couples_goes_together() -> None:
+    model = Folded().double()
+    graph = build_graph(model, EXAMPLE)
+    assert [group.name for group in graph.groups] == ["first.weight[0]"]
+    pruned = halved(model, graph)
+    torch.testing.assert_close(pruned.train()(EXAMPLE), pruned.eval()(EXAMPLE), rtol=1e-10, atol=1e-10)
+
+
+class Merged(nn.Module):
+    """Adds a correction to its weight when it goes to eval mode, and takes it off in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 1, 1)
+        self.merged = False
+
+    def train(self, mode: bool = True) -> "Merged":
+        if mode == self.merged:
+            self.first.weight.data += -1 if mode else 1
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) + (not self.merged))
+
+
+def test_weights_that_depend_on_the_mode_are_refused_in_the_other_one() -> None:
+    model = Merged().double()
+    with pytest.raises(UnsupportedModelError, match=r"eval\(\) changes the weights of the network, first.weight first"):
+        build_graph(model, EXAMPLE)
+    halved(model.eval(), build_graph(model, EXAMPLE))

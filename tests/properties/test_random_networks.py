@@ -42,7 +42,7 @@ WITH_LOCKS = {
 """Blocks in which something must stay, and why; in all others every channel can be pruned."""
 
 
-WITHOUT_RULE = {"aten.as_strided", "aten.diff", "aten.quantile.scalar"}
+WITHOUT_RULE = {"aten.diff", "aten.quantile.scalar"}
 """Ops that serve to see that what has no rule is locked."""
 
 

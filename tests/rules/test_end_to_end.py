@@ -260,8 +260,30 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         ),
         [8],
     ),
+    "windows-of-the-memory": (lambda: nn.Sequential(nn.Conv1d(8, 8, 1), Windowed(), nn.Conv1d(8, 2, 1)), [8]),
+    "complex-as-real": (
+        lambda: Applied(lambda y, z: (torch.complex(y, z).view(y.dtype)[..., ::2] + z,)),
+        [8],
+    ),
+    "flattened-and-back": (
+        lambda: nn.Sequential(nn.Conv1d(8, 6, 1), nn.Flatten(), nn.Unflatten(1, (6, -1)), nn.Conv1d(6, 2, 1)),
+        [6],
+    ),
+    "masks-in-place": (lambda: Applied(lambda y, z: (y * (y > 0).__iand__(z > 1),)), [8]),
+    "inverted-covariance": (
+        lambda: Applied(lambda y, z: (y @ torch.linalg.inv(torch.eye(6, dtype=y.dtype) + y.mT @ y) + z,)),
+        [8],
+    ),
     "space": (Space, [4, 4, 6, 6, 8]),
 }
+
+
+class Windowed(nn.Module):
+    """Overlapping windows by the strides of the memory, as Demucs cuts them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channel, time = x.contiguous().stride()
+        return x.contiguous().as_strided((*x.shape[:2], 2, 4), (batch, channel, 2 * time, time)).mean(-1)
 
 
 class Pieces(nn.Module):

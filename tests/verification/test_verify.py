@@ -431,3 +431,31 @@ def test_silence_proves_nothing_so_noise_is_heard(example: Any) -> None:
     result.model.gain = 2.0
     with pytest.raises(VerificationError, match="differs"):
         verify(model, result.model, result.plan, example)
+
+
+class Standardised(nn.Module):
+    """Divides by the deviation over channels, of which there is none of one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 4, 1), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(y / y.std(1, keepdim=True))
+
+
+@pytest.mark.filterwarnings("ignore:std")
+def test_a_network_that_gives_no_numbers_is_no_right_one() -> None:
+    model, x = Standardised(), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    for kept in (range(2), range(1)):
+        plan = graph.plan({"first.weight[0]": kept})
+        pruned = apply(model, plan)
+        assert bool(pruned(x).isfinite().all()) == (len(kept) == 2)
+        if len(kept) == 2:
+            verify(model, pruned, plan, x, graph=graph)
+            continue
+        with pytest.raises(VerificationError, match="infinite or not numbers; first: std") as caught:
+            verify(model, pruned, plan, x, graph=graph)
+        assert caught.value.groups == ("first.weight[0]",)

@@ -1,0 +1,26 @@
+"""Whether a network does something else in training mode, as far as its code tells."""
+
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+from torch import nn
+
+
+def asks_for_its_mode(model: nn.Module) -> bool:
+    """Whether the code of a class of the network's own reads ``training``."""
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__}
+    own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
+    return any("training" in code.co_names for kind in own for value in vars(kind).values() for code in _codes(value))
+
+
+def _codes(value: Any) -> Iterator[CodeType]:
+    """The code of a function, method or property, and of what is defined in it."""
+    for part in ("fget", "__func__", "__wrapped__"):
+        value = getattr(value, part, value)
+    code = value if isinstance(value, CodeType) else getattr(value, "__code__", None)
+    if isinstance(code, CodeType):
+        yield code
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                yield from _codes(constant)

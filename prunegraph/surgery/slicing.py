@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from prunegraph.capture.attributes import get_attribute, integers_of, set_attribute
 from prunegraph.capture.check import check_model
@@ -39,7 +41,18 @@ def apply(model: nn.Module, plan: PruningPlan) -> nn.Module:
     for module in pruned.modules():
         if isinstance(module, nn.RNNBase):
             module._init_flat_weights()
+        _compute_normed_weights(module)
     return pruned
+
+
+@torch.no_grad()
+def _compute_normed_weights(module: nn.Module) -> None:
+    """What weight and spectral norm compute before each forward is of the old size until then."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            setattr(module, hook.name, hook.compute_weight(module))
+        elif isinstance(hook, SpectralNorm):
+            setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
 
 
 def copy_of(model: nn.Module) -> nn.Module:

@@ -194,13 +194,18 @@ def test_torchs_own_attributes_tell_the_new_sizes(name: str) -> None:
 
 @pytest.mark.parametrize(
     "normed",
-    [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm],
+    [
+        nn.utils.spectral_norm,
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
 )
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 def test_normed_weights_tell_the_new_sizes(normed: Callable[[nn.Module], nn.Module]) -> None:
     model = nn.Sequential(nn.Conv1d(3, 12, 5), normed(nn.Conv1d(12, 8, 3)), nn.Conv1d(8, 2, 1)).eval()
     graph = build_graph(model, torch.randn(2, 3, 20))
     pruned = apply(model, graph.plan({group.name: range(0, group.width, 2) for group in graph.groups}))
-    pruned(torch.randn(2, 3, 20))
     assert pruned[0].out_channels == 6
     assert (pruned[1].out_channels, pruned[1].in_channels) == tuple(pruned[1].weight.shape[:2])
 

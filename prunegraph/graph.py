@@ -45,7 +45,7 @@ class DependencyGraph:
     Attributes:
         groups: the channel groups that can be pruned.
         locked: coupled channels that must stay, and why.
-        without_rule: ops that prunegraph has no rule for -> number of calls; what meets them is locked.
+        without_rule: ops that prunegraph has no rule for and that channels meet -> number of calls; these are locked.
         weights: parameters and buffers by name, detached: they share the network's memory.
         trace: the recorded forward pass.
         calls: node name -> op call and its rule.
@@ -313,7 +313,7 @@ def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -
     if run is None:
         return []
     try:
-        cold = capture(model, run.inputs, prepare=run.prepare)
+        cold = capture(model, run.example.arguments(run.example.tensors), prepare=run.prepare)
     except CaptureError:
         return []
     return [OtherRun.of(_space(cold), read_by(cold), locks=read_by(cold))]
@@ -331,7 +331,8 @@ def analyse(model: nn.Module, trace: Trace, others: Sequence[OtherRun] = ()) -> 
         trace: the record of it.
         others: what other runs of it tell.
     """
-    trace = with_tensors(trace, frozenset[str]().union(*(other.tensors for other in others)))
+    read_elsewhere = frozenset[str]().union(*(other.tensors for other in others))
+    trace = with_tensors(trace, unread(trace) & read_elsewhere)
     coupling = couple(trace, RuleBook(load_op_rules(create_manager())), others)
     found, grouping = coupling.found, coupling.grouping
     branches = find_branches(trace, found.space.uses, found.labels)

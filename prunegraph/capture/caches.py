@@ -53,12 +53,6 @@ class ColdRun:
         for holder, way in self.ways.items():
             holder.empty(network, way)
 
-    @property
-    def inputs(self) -> Any:
-        """The example, as `capture` takes it."""
-        args, kwargs = self.example.rebuild(self.example.tensors)
-        return kwargs if kwargs and not args else args
-
 
 def cold_run(model: nn.Module, example_inputs: Any, names: Iterable[str]) -> ColdRun | None:
     """A run in which those of the named tensors are made anew that a forward pass makes anew.

@@ -1,5 +1,6 @@
 """Refuses, before any work, networks that cannot be recorded as they are."""
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -13,6 +14,8 @@ def check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
     _refuse(_compiled_modules(model), "is compiled", "give the module it was made from and compile the result")
+    scripted = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    _refuse(scripted, "is scripted", "have PYTORCH_JIT=0 in the environment when the network is made")
     tensors = registered_tensors(model)
     _refuse([n for n, t in tensors.items() if is_lazy(t)], "is not initialised yet", "run the network once")
     _refuse([n for n, t in tensors.items() if t.is_meta], "is on the meta device", "load the weights first")
@@ -32,8 +35,9 @@ def _refuse(names: list[str], fault: str, mend: str) -> None:
 
 
 def _compiled_modules(model: nn.Module) -> list[str]:
-    """Modules in the hands of TorchScript or torch.compile, whose code and tensors are out of reach."""
-    return [path or "the network" for path, module in model.named_modules() if is_compiled(module)]
+    """Modules in the hands of torch.compile, and networks in those of TorchScript: their code is out of reach."""
+    inside = [(path, m) for path, m in model.named_modules() if not (path and isinstance(m, torch.jit.ScriptModule))]
+    return [path or "the network" for path, module in inside if is_compiled(module)]
 
 
 def _quantised_modules(model: nn.Module) -> list[str]:

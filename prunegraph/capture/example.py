@@ -57,6 +57,11 @@ class Nested:
             raise ValueError("more tensors than places")
         return value
 
+    def arguments(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """Of an example: a tuple of positional arguments or a dict of keyword arguments, with these tensors."""
+        args, kwargs = self.rebuild(tensors)
+        return kwargs if kwargs and not args else args
+
     def without_tensors(self) -> "Nested":
         """The structure alone."""
         return Nested(tensors=(), leaves=self.leaves, structure=self.structure)

@@ -31,7 +31,7 @@ class Propagation:
         space: atoms, couplings, locks and size uses.
         labels: node name -> labels of its value (a tuple of them for several outputs).
         calls: node name -> the call with its rule, for ops that have one.
-        without_rule: names of ops without a rule -> number of calls.
+        without_rule: names of ops without a rule that channels meet -> number of calls.
     """
 
     space: LabelSpace
@@ -116,11 +116,16 @@ class _Walk:
                 self.space.lock(atoms, reason, node, is_channel=True)
 
     def _without_rule(self, node: fx.Node) -> None:
-        if isinstance(node.target, torch._ops.OpOverload):
+        if isinstance(node.target, torch._ops.OpOverload) and any(map(self._is_met, node.all_input_nodes)):
             name = op_name(node)
             self.without_rule[name] = self.without_rule.get(name, 0) + 1
             self._lock_operands(node, f"prunegraph has no rule for {name}")
         self.labels[node.name] = self._unlabelled(node)
+
+    def _is_met(self, operand: fx.Node) -> bool:
+        """Whether the value has channels, or came out of an op without a rule that channels met."""
+        met = isinstance(operand.target, torch._ops.OpOverload) and op_name(operand) in self.without_rule
+        return met or bool(_all_labels(self.labels.get(operand.name)))
 
     def _lock_operands(self, node: fx.Node, reason: str) -> None:
         for operand in node.all_input_nodes:

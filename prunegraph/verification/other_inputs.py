@@ -6,14 +6,14 @@ import torch
 
 
 def heard(example: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-    """Noise in place of an example that is silent: whatever a network does, it may make nothing of nothing.
+    """Noise in place of an example that is silent, or no numbers: whatever a network does, it may make nothing of them.
 
     Returns:
-        The tensors with noise for those of zeros; None if there is something else than zeros among those of real or
-        complex numbers. Tensors of one dimension are lengths, rates and the like, and stay as they are.
+        The tensors with noise for such; None if there is something to hear among those of real or complex numbers.
+        Tensors of one dimension are lengths, rates and the like, and stay as they are.
     """
     signals = [t for t in example if t.dim() > 1 and (t.is_floating_point() or t.is_complex())]
-    if not signals or any(bool(signal.any()) for signal in signals):
+    if not signals or any(bool(signal[signal.isfinite()].any()) for signal in signals):
         return None
     noise = torch.Generator().manual_seed(0)
     silent = {id(signal) for signal in signals}

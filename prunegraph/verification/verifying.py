@@ -23,6 +23,7 @@ from prunegraph.verification.differences import bit_equal, relative_difference
 from prunegraph.verification.explaining import advice, describe, innermost_module
 from prunegraph.verification.other_inputs import heard, other_inputs
 from prunegraph.verification.replay import values_of_masked, values_of_trace
+from prunegraph.verification.values import diverging_value
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -62,8 +63,7 @@ class _Verification:
     ) -> None:
         self.model, self.pruned, self.plan = model, pruned, plan
         noise = heard(example.tensors)
-        args, kwargs = example.rebuild(example.tensors if noise is None else noise)
-        self.arguments = kwargs if kwargs and not args else args
+        self.arguments = example.arguments(example.tensors if noise is None else noise)
         self.example = normalise_example(self.arguments)
         # What the code does with silence may not be what it does with noise: the graph must be of the same run.
         self.graph = graph if graph is not None and noise is None else build_graph(model, self.arguments)
@@ -190,6 +190,9 @@ class _Verification:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
         difference, tolerance = relative_difference(found, expected), self._tolerance()
         if not difference <= tolerance:
+            precise = self._compare_in_double()
+            if precise is not None:
+                return precise
             self._refuse_changed_reads(sizes=recorded.operations != self.graph.trace.operations)
             where, node = self._first_divergence(recorded, tolerance)
             site = self.graph.trace.site(node) if node is not None else Site()
@@ -199,7 +202,35 @@ class _Verification:
                 self._pruned_around(site.module, (site.file, site.line)),
             )
         self._refuse_undefined(recorded, found)
+        self._refuse_diverging_values(recorded, tolerance)
         return difference, tolerance
+
+    def _compare_in_double(self) -> tuple[float, float] | None:
+        """The same in float64, for networks that make much of rounding; None where that fails, too."""
+        if self._tolerance() != _TOLERANCE[torch.float32]:
+            return None
+        tensors = [tensor.double() if tensor.is_floating_point() else tensor for tensor in self.example.tensors]
+        example = normalise_example(self.example.arguments(tensors))
+        model, pruned = (copy_of(network).double() for network in (self.model, self.pruned))
+        try:
+            precise = _Verification(model, pruned, self.plan, example, None)
+            return precise._compare(precise._recorded())
+        except (PrunegraphError, RuntimeError):
+            return None
+
+    def _refuse_diverging_values(self, recorded: Trace, tolerance: float) -> None:
+        """Raises where a value on the way is wrong, be it hidden in the output behind what is much larger."""
+        if tolerance > _TOLERANCE[torch.float32]:
+            return
+        kept, weights = self.graph.kept_channels(self.plan.kept), named_tensors(self.pruned)
+        node = diverging_value(self.graph, kept, self._keep(), recorded, weights, self.example.tensors)
+        if node is not None:
+            site = self.graph.trace.site(node)
+            raise VerificationError(
+                f"a value within the pruned network is not that of the exact masked program, though the output differs "
+                f"little; first diverging node: {describe(self.graph, node)}",
+                self._pruned_around(site.module, (site.file, site.line)),
+            )
 
     def _refuse_undefined(self, recorded: Trace, found: Sequence[torch.Tensor]) -> None:
         """Raises where the pruned network gives out infinities or NaN, as its masked program may, the original not."""
@@ -208,6 +239,10 @@ class _Verification:
         dense = values_of_trace(self.graph.trace, self.graph.weights, self.example.tensors)
         pruned = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         node = newly_undefined(self.graph.trace, dense, recorded, pruned)
+        if node is None and not any(bool(tensor.isfinite().any()) for tensor in found):
+            raise VerificationError(
+                "the original gives out no finite number, so nothing is proved; try another example"
+            )
         if node is not None:
             site = self.graph.trace.site(node)
             raise VerificationError(

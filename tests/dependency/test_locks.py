@@ -90,6 +90,12 @@ def test_an_op_without_rule_is_named_and_counted() -> None:
     assert dict(graph_of(lambda x: mystery(mystery(x))).without_rule) == {NAME: 2}
 
 
+def test_an_op_without_rule_that_no_channel_meets_needs_none() -> None:
+    graph = graph_of(lambda x: x * unknown_op(torch.ones(2, 3)).mean())
+    assert dict(graph.without_rule) == {}
+    assert graph.groups
+
+
 def test_an_op_without_rule_locks_what_comes_out_of_it() -> None:
     """The layer that reads its output keeps its input width."""
     assert NAME not in {lock.op for lock in locks(graph_of(unknown_op), "b.weight[1]")}

@@ -459,3 +459,63 @@ def test_a_network_that_gives_no_numbers_is_no_right_one() -> None:
         with pytest.raises(VerificationError, match="infinite or not numbers; first: std") as caught:
             verify(model, pruned, plan, x, graph=graph)
         assert caught.value.groups == ("first.weight[0]",)
+
+
+class Hidden(nn.Module):
+    """Divides by a number of channels that cannot be followed; what is wrong then is small beside the rest."""
+
+    def __init__(self, give: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.give = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1), give
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.first(x)
+        return self.give(x, self.last(y) + y.sum(1, keepdim=True) / len(range(y.shape[1])))
+
+
+SMALL: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "beside a large output": lambda x, y: (y, 1e7 * x),
+    "beside codes": lambda x, y: (y, torch.full(x.shape, 10**7)),
+    "in a residual": lambda x, y: x + 1e-7 * y,
+}
+
+
+@pytest.mark.parametrize("give", SMALL.values(), ids=SMALL)
+def test_an_error_cannot_hide(give: Callable[[Tensor, Tensor], Any]) -> None:
+    model, x = Hidden(give), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    plan = graph.plan({"first.weight[0]": range(3)})
+    with pytest.raises(VerificationError, match="a value within the pruned network is not that") as caught:
+        verify(model, apply(model, plan), plan, x, graph=graph)
+    assert caught.value.groups == ("first.weight[0]",)
+
+
+class Amplified(nn.Module):
+    """Makes much of rounding: differences of nearly equal values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv1d(1, 300, 1), nn.Conv1d(300, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(self.first(x) + 1e6)
+        return y - y.mean(-1, keepdim=True)
+
+
+def test_rounding_that_a_network_makes_much_of_is_no_fault() -> None:
+    model, x = Amplified(), torch.randn(2, 1, 200)
+    graph = build_graph(model, x)
+    plan = graph.plan({"first.weight[0]": range(0, 300, 3)})
+    pruned = apply(model, plan)
+    report = verify(model, pruned, plan, x, graph=graph)
+    assert report.difference <= report.tolerance == 1e-10
+
+
+def test_an_output_without_numbers_proves_nothing() -> None:
+    model, x = Hidden(lambda x, y: y * float("nan")), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    plan = graph.plan({})
+    with pytest.raises(VerificationError, match="no finite number"):
+        verify(model, apply(model, plan), plan, x, graph=graph)

@@ -443,3 +443,10 @@ def test_a_plan_survives_its_text() -> None:
     again = prunegraph.PruningPlan.from_json(plan.to_json())
     assert again == plan
     assert prunegraph.verify(network(), prunegraph.apply(network(), again), again, SIGNAL).difference < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_a_scripted_part_gets_advice_that_can_be_followed() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), torch.jit.script(nn.Conv1d(4, 1, 1)))
+    with pytest.raises(UnsupportedModelError, match="1 is scripted; have PYTORCH_JIT=0"):
+        prunegraph.build_graph(model, torch.randn(1, 1, 8))

@@ -5,7 +5,7 @@ encodings, rotary tables, fused kernels. A record of such a network shows them a
 whether they follow when channels go, shows only a run that makes them anew.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from prunegraph.capture.clone import independent_copy, named_tensors
+from prunegraph.capture.clone import independent_copy, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.state import undisturbed
 
@@ -27,6 +27,12 @@ class _Holder:
 
     attribute: str
     modules: tuple[str, ...]
+    is_lasting: bool
+
+    @property
+    def ways(self) -> Sequence["_Way"]:
+        """What can be tried: what a state dict holds is never missing in a fresh network."""
+        return _SHORTENED if self.is_lasting else (_clear, _forget, *_SHORTENED)
 
     def empty(self, network: nn.Module, way: _Way) -> None:
         for path in self.modules:
@@ -81,12 +87,15 @@ def _holders(model: nn.Module, names: Iterable[str]) -> Iterator[_Holder]:
         kind = type(modules.get(path))
         if path in modules and not kind.__module__.startswith("torch."):
             found.setdefault((kind, attribute), {})[path] = None
-    yield from (_Holder(attribute, tuple(paths)) for (_, attribute), paths in found.items())
+    lasting = lasting_tensors(model)
+    for (_, attribute), paths in found.items():
+        is_lasting = any((f"{path}.{attribute}" if path else attribute) in lasting for path in paths)
+        yield _Holder(attribute, tuple(paths), is_lasting)
 
 
 def _way(model: nn.Module, example: Nested, holder: _Holder) -> _Way | None:
     """The way of taking it away after which a forward pass runs, and has made it anew."""
-    return next((way for way in _WAYS if _is_remade(model, example, holder, way)), None)
+    return next((way for way in holder.ways if _is_remade(model, example, holder, way)), None)
 
 
 def _is_remade(model: nn.Module, example: Nested, holder: _Holder, way: _Way) -> bool:
@@ -144,8 +153,8 @@ def _forget(module: nn.Module, attribute: str) -> None:
 def _shorten(dim: int, module: nn.Module, attribute: str) -> None:
     """To the first quarter along one dimension: much longer inputs would find the whole too short as well."""
     held = getattr(module, attribute)
-    if isinstance(held, torch.Tensor) and held.dim() > dim:
+    if isinstance(held, torch.Tensor) and held.dim() > max(dim, 1):  # the only dimension is that of the channels
         setattr(module, attribute, held.narrow(dim, 0, -(-held.shape[dim] // 4)))
 
 
-_WAYS: tuple[_Way, ...] = (_clear, _forget, *(partial(_shorten, dim) for dim in range(3)))
+_SHORTENED: tuple[_Way, ...] = tuple(partial(_shorten, dim) for dim in range(3))

@@ -30,6 +30,11 @@ def _new_tensor(like: Tensor, data: Any, *, dtype: torch.dtype | None = None, de
     return _tensor(data, dtype or like.dtype, device or like.device)
 
 
+def written(tensor: Tensor, number: Any) -> Tensor:
+    """What ``tensor[...] = number`` writes."""
+    return _full((), number, dtype=tensor.dtype, device=tensor.device)
+
+
 def _has_float(data: Any) -> bool:
     return any(map(_has_float, data)) if isinstance(data, list | tuple) else isinstance(data, float)
 

@@ -19,7 +19,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import conversions, numbers_in_arrays, tracked, transparency
-from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
+from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS, written
 from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
@@ -80,6 +80,9 @@ class CallRecorder(TorchFunctionMode):
         if found is not None:
             return found
         args = self.numbers.in_slices(func, [typed(arg) for arg in args])
+        if func is torch.Tensor.__setitem__ and expression_of(args[-1]):
+            with self:
+                args = (*args[:-1], written(args[0], args[-1]))
         if func is F.multi_head_attention_forward:
             return self._part_by_part(func, args, kwargs or {})
         before = len(tracer.graph.nodes)

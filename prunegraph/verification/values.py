@@ -4,6 +4,7 @@ A sample holds a value's entries at evenly spaced places, so that both networks 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,20 @@ _MANY = 0.1
 """The share of entries that differ in what is wrong; rounding turns single angles and signs around."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Entries of a value of the given shape, in double precision."""
+
+    shape: Sequence[int]
+    entries: Tensor
+
+    @property
+    def size(self) -> float:
+        """Root mean square of what is finite."""
+        finite = self.entries[self.entries.isfinite()]
+        return float(finite.abs().square().mean().sqrt()) if finite.numel() else 0.0
+
+
 class _Sampler(fx.Interpreter):
     """Runs a graph and keeps a sample of each value of real or complex numbers."""
 
@@ -33,7 +48,7 @@ class _Sampler(fx.Interpreter):
     ) -> None:
         super().__init__(module)
         self.key, self.present = key, present
-        self.samples: dict[str, Tensor] = {}
+        self.samples: dict[str, _Sample] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value, key = super().run_node(n), self.key(n)
@@ -44,6 +59,7 @@ class _Sampler(fx.Interpreter):
 
 def diverging_value(
     graph: DependencyGraph,
+    program: MaskedProgram,
     kept: NDArray[np.bool_],
     keep: Tensor,
     recorded: Trace,
@@ -54,6 +70,7 @@ def diverging_value(
 
     Args:
         graph: of the original.
+        program: its exact masked program.
         kept: for each channel whether it stays.
         keep: the same as keep values, shape ``(channels,)``.
         recorded: the record of the pruned network.
@@ -65,11 +82,11 @@ def diverging_value(
     """
     if recorded.operations != graph.trace.operations:
         return None
-    masked = _samples_of_masked(graph, np.append(kept, True)[graph.channel_of], keep, inputs)
+    masked = _samples_of_masked(graph, program, np.append(kept, True)[graph.channel_of], keep, inputs)
     pruned = _samples_of_trace(recorded, weights, inputs)
     for node, other in zip(graph.trace.graph.nodes, recorded.graph.nodes, strict=False):
         if node.name in masked and other.name in pruned:
-            operands = [_size(masked[n.name]) for n in node.all_input_nodes if n.name in masked]
+            operands = [masked[n.name].size for n in node.all_input_nodes if n.name in masked]
             if _differs(pruned[other.name], masked[node.name], max(operands, default=0.0)):
                 found: fx.Node = node
                 return found
@@ -77,21 +94,24 @@ def diverging_value(
 
 
 def _samples_of_masked(
-    graph: DependencyGraph, stays: NDArray[np.bool_], keep: Tensor, inputs: tuple[Tensor, ...]
-) -> dict[str, Tensor]:
+    graph: DependencyGraph,
+    program: MaskedProgram,
+    stays: NDArray[np.bool_],
+    keep: Tensor,
+    inputs: tuple[Tensor, ...],
+) -> dict[str, _Sample]:
     def present(name: str) -> _Present:
         labels = graph.labels.get(name)
         flat = labels if isinstance(labels, tuple) else ()
         return [np.flatnonzero(stays[atoms]) if isinstance(atoms, np.ndarray) else None for atoms in flat]
 
-    program = MaskedProgram(graph)
     sampler = _Sampler(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")), present)
     torch.manual_seed(0)
     sampler.run(*program.operands(keep, inputs))
     return sampler.samples
 
 
-def _samples_of_trace(trace: Trace, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _samples_of_trace(trace: Trace, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> dict[str, _Sample]:
     sampler = _Sampler(trace.as_module(), lambda node: node.name, lambda name: [])
     torch.manual_seed(0)
     tensors = [weights[spec.name].detach().clone() for spec in trace.tensors.values()]
@@ -99,7 +119,7 @@ def _samples_of_trace(trace: Trace, weights: Mapping[str, Tensor], inputs: tuple
     return sampler.samples
 
 
-def _sample(value: Tensor, present: _Present) -> Tensor:
+def _sample(value: Tensor, present: _Present) -> _Sample:
     """Entries at evenly spaced places among those that are present."""
     full = [np.arange(size) for size in value.shape]
     indices = [a if b is None else b for a, b in zip(full, present or [None] * value.dim(), strict=True)]
@@ -109,17 +129,12 @@ def _sample(value: Tensor, present: _Present) -> Tensor:
     at = np.unravel_index(places, shape) if shape else ()
     where = tuple(torch.from_numpy(index[i]).to(value.device) for index, i in zip(indices, at, strict=True))
     entries = value.detach()[where] if where else value.detach().reshape(-1)
-    return entries.to(torch.complex128 if value.is_complex() else torch.float64)
+    return _Sample(shape, entries.to(torch.complex128 if value.is_complex() else torch.float64))
 
 
-def _differs(found: Tensor, expected: Tensor, operands: float) -> bool:
+def _differs(found: _Sample, expected: _Sample, operands: float) -> bool:
     if found.shape != expected.shape:
         return False  # of some values the masked program has all indices and says by masks which of them count
-    limit = max(_RELATIVE * _size(expected), _OF_OPERANDS * operands)
-    wrong = ~((found - expected).abs() <= limit) & expected.isfinite()
+    limit = max(_RELATIVE * expected.size, _OF_OPERANDS * operands)
+    wrong = ~((found.entries - expected.entries).abs() <= limit) & expected.entries.isfinite()
     return float(wrong.double().mean()) > _MANY
-
-
-def _size(sample: Tensor) -> float:
-    finite = sample[sample.isfinite()]
-    return float(finite.abs().square().mean().sqrt()) if finite.numel() else 0.0

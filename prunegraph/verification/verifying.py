@@ -1,6 +1,7 @@
 """`verify`: proves that a pruned network is exactly the one that the plan chose."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,10 @@ class _Verification:
         self.graph = graph if graph is not None and noise is None else build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
         self.checks: list[Check] = []
+
+    @cached_property
+    def masked(self) -> MaskedProgram:
+        return MaskedProgram(self.graph)
 
     def run(self) -> VerificationReport:
         self._note("plan", self._check_plan())
@@ -169,7 +174,7 @@ class _Verification:
         """Raises where the code takes numbers out of data that are others without the channels; or sizes, if asked."""
         trace = self.graph.trace
         dense = values_of_trace(trace, self.graph.weights, self.example.tensors)
-        masked = values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
+        masked = values_of_masked(self.masked, self._keep(), self.example.tensors)
         changed = list(changed_reads(trace, dense, masked, sizes=sizes))
         if changed:
             raise VerificationError(
@@ -223,7 +228,7 @@ class _Verification:
         if tolerance > _TOLERANCE[torch.float32]:
             return
         kept, weights = self.graph.kept_channels(self.plan.kept), named_tensors(self.pruned)
-        node = diverging_value(self.graph, kept, self._keep(), recorded, weights, self.example.tensors)
+        node = diverging_value(self.graph, self.masked, kept, self._keep(), recorded, weights, self.example.tensors)
         if node is not None:
             site = self.graph.trace.site(node)
             raise VerificationError(
@@ -261,7 +266,7 @@ class _Verification:
 
     def _masked_outputs(self) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        return MaskedProgram(self.graph).run(self._keep(), self.example.tensors)
+        return self.masked.run(self._keep(), self.example.tensors)
 
     def _outputs(self, model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> tuple[torch.Tensor, ...]:
         torch.manual_seed(0)
@@ -372,7 +377,7 @@ class _Verification:
 
     def _first_divergence(self, recorded: Trace, tolerance: float) -> tuple[str, fx.Node | None]:
         """Runs both recorded graphs side by side."""
-        ours = values_of_masked(MaskedProgram(self.graph), self._keep(), self.example.tensors)
+        ours = values_of_masked(self.masked, self._keep(), self.example.tensors)
         theirs = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
         others = list(recorded.graph.nodes)

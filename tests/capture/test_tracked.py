@@ -263,6 +263,12 @@ def parted(x: Tensor, width: int) -> Tensor:
     return out.mean(2)
 
 
+def wrote(x: Tensor, number: float) -> Tensor:
+    x = x.clone()
+    x[0] = number
+    return x
+
+
 FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "attribute": lambda m, x: x.view(-1, m.width),
     "attribute in a tuple": lambda m, x: x.view(-1, m.pair[0]),
@@ -310,6 +316,7 @@ FOLLOW: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "both bounds": lambda m, x: x.clamp(-1 / x.shape[1], 4 / m.width),
     "slope": lambda m, x: nn.functional.leaky_relu(x, 1 / m.width),
     "fill": lambda m, x: torch.full_like(x, 1 / m.width) + x,
+    "a written number": lambda m, x: wrote(x, 10 / x.shape[1]),
     "from the end": lambda m, x: torch.cat([x[:, -m.half :], x[:, : -m.half]], 1),
     "a dimension of the same number": lambda m, x: parted(x.unsqueeze(-1).expand(-1, -1, 3), x.shape[1] // 4),
     "tensor_split": lambda m, x: torch.cat(x.tensor_split((m.half, m.width), dim=1)[::-1], 1),

@@ -60,11 +60,9 @@ class OtherRun:
 
     def _counted(self, use: SizeUse, of_component: Mapping[int, int]) -> Atoms | None:
         """Atoms of tensors that come and go with those that the size counts; None where there are none."""
-        found = (
-            [of_component.get(number, -1) for number in self.components[use.atoms].tolist()]
-            if use.atoms is not None
-            else [-1]
-        )
+        if use.atoms is None:
+            return None
+        found = [of_component.get(number, -1) for number in self.components[use.atoms].tolist()]
         return None if -1 in found else np.array(found, np.int64)
 
 

@@ -143,6 +143,7 @@ def rows(name: str, seconds: float, form: str, networks: Mapping[str, nn.Module]
             "in all": float(np.median(processor[number] / eager)),
             "dense ms": [1000 * float(np.median(times[-1])) for times in (processor, wall)],
             "rounds": processor.shape[1],
+            "measured on": f"{target_of(CPU)}, {time.strftime('%Y-%m-%d', time.gmtime())}",
         }
 
 
@@ -222,7 +223,7 @@ def main() -> None:
         if lengths:
             known = merged(known, measure(name, lengths, given.form))
             write_whole(ROWS, json.dumps(known, indent=1) + "\n")
-            write_whole(RESULT, page(known, target_of(CPU)))
+            write_whole(RESULT, page(known))
 
 
 def merged(

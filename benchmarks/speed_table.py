@@ -1,12 +1,10 @@
 """The page that `benchmarks.speed` writes."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.result_files import markdown_table
-from prunegraph.timing import Target
 
 Row = Mapping[str, Any]
 WANTED = 0.85
@@ -22,9 +20,7 @@ took is not in it. *wall*: the same ratio by the clock on the wall. *reached*: s
 `Budget(ratio=0, pin=widths_for_speed(..., macs=0.5, round_to=16))`, by a profile that was measured on 1 s.
 *optimized*: both networks through `prunegraph.optimize(..., compiled=False)`; *compiled*: the same with compilers, each
 network in the form that was found the fastest. *in all*: the eager dense network's time by the pruned one's in its
-form.
-
-{target}, {date}. Written by `python -m benchmarks.speed`.
+form. Written by `python -m benchmarks.speed`.
 """
 
 
@@ -41,16 +37,19 @@ gains less.
 """
 
 
-def page(known: Mapping[str, Sequence[Row]], target: Target) -> str:
+def page(known: Mapping[str, Sequence[Row]]) -> str:
     """The whole page, in Markdown."""
-    notes = NOTES.format(wanted=WANTED, target=target, date=time.strftime("%Y-%m-%d", time.gmtime()))
-    speed = markdown_table(HEAD, _speed(known["speed"]))
-    ops = _ops(known["ops"])
+    machines = list(dict.fromkeys(row["measured on"] for row in known["speed"]))
+    tables = "\n".join(_machine(machine, known["speed"]) for machine in machines)
     lengths = sorted({row["seconds"] for row in known["speed"]})
     calls = f"{CALLS.format(short=lengths[0], long=lengths[-1])}\n{_calls(known['speed'], lengths)}\n"
-    return (
-        f"# What half of the MACs is worth in time\n\n{speed}\n{notes}\n## What takes the time\n{OPS}\n{ops}\n{calls}"
-    )
+    notes, ops = NOTES.format(wanted=WANTED), _ops(known["ops"])
+    return f"# What half of the MACs is worth in time\n{notes}\n{tables}\n## What takes the time\n{OPS}\n{ops}\n{calls}"
+
+
+def _machine(machine: str, rows: Sequence[Row]) -> str:
+    there = [row for row in rows if row["measured on"] == machine]
+    return f"## {machine}\n\n{markdown_table(HEAD, _speed(there))}\n"
 
 
 def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
@@ -73,17 +72,17 @@ def _speed(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
 
 def _calls(rows: Sequence[Row], lengths: Sequence[float]) -> str:
     """Of networks and forms that were measured at the shortest and at the longest audio."""
-    found: dict[tuple[str, str], dict[float, tuple[float, float]]] = defaultdict(dict)
+    found: dict[tuple[str, str, str], dict[float, tuple[float, float]]] = defaultdict(dict)
     for row in rows:
         if row["plan"] == "by time":
             dense = row["dense ms"][0]
-            found[row["network"], row["form"]][row["seconds"]] = dense, dense / row["processor"][1]
+            found[row["network"], row["form"], row["measured on"]][row["seconds"]] = dense, dense / row["processor"][1]
     short, long = lengths[0], lengths[-1]
     lines = {
         key: (_line(short, long, at[short], at[long])) for key, at in sorted(found.items()) if {short, long} <= {*at}
     }
     cells = (
-        (*key, *(f"{base:.0f} + {slope:.0f}" for base, slope in line), f"{line[0][1] / line[1][1]:.2f}x")
+        (*key[:2], *(f"{base:.0f} + {slope:.0f}" for base, slope in line), f"{line[0][1] / line[1][1]:.2f}x")
         for key, line in lines.items()
     )
     return markdown_table(

@@ -16,6 +16,8 @@ from prunegraph.graph import DependencyGraph
 from prunegraph.ir.trace import Trace
 from prunegraph.masked.program import MaskedProgram
 
+aten = torch.ops.aten
+
 _Present: TypeAlias = Sequence[NDArray[np.int64] | None]
 """Per dimension the indices that stay; None for all."""
 
@@ -24,6 +26,7 @@ _RELATIVE, _OF_OPERANDS = 1e-2, 1e-4
 """By how much of a value's size, or of its operands' where they cancel, an entry may differ."""
 _MANY = 0.1
 """The share of entries that differ in what is wrong; rounding turns single angles and signs around."""
+_EMPTY = frozenset({aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.new_empty_strided})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class _Sampler(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value, key = super().run_node(n), self.key(n)
+        if getattr(n.target, "overloadpacket", None) in _EMPTY:
+            value.zero_()  # what stands there by chance differs from run to run
         if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()) and value.numel():
             self.samples[key] = _sample(value, self.present(key))
         return value

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunegraph import Budget, DependencyGraph, PruningPlan, VerificationError, apply, build_graph, prune, verify
 from prunegraph.verification.differences import relative_difference
@@ -509,6 +510,39 @@ def test_rounding_that_a_network_makes_much_of_is_no_fault() -> None:
     plan = graph.plan({"first.weight[0]": range(0, 60, 3)})
     report = verify(model, apply(model, plan), plan, x, graph=graph)
     assert report.difference <= report.tolerance == 1e-10
+
+
+class Filled(nn.Module):
+    """Makes room first, and writes into it later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 6, 1), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        room = torch.empty_like(y := self.first(x))
+        room[..., ::2], room[..., 1::2] = y[..., ::2].tanh(), y[..., 1::2]
+        return self.last(room)
+
+
+class Chance(TorchDispatchMode):
+    """Memory is never new: something else stands in it each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = torch.Generator().manual_seed(0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return result.normal_(generator=self.noise) if "empty" in str(func) else result
+
+
+def test_what_stands_in_new_memory_by_chance_is_no_fault() -> None:
+    model, x = Filled(), torch.randn(2, 1, 20)
+    graph = build_graph(model, x)
+    plan = graph.plan({"first.weight[0]": range(3)})
+    with Chance():
+        verify(model, apply(model, plan), plan, x, graph=graph)
 
 
 def test_an_output_without_numbers_proves_nothing() -> None:

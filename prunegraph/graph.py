@@ -332,7 +332,8 @@ def analyse(model: nn.Module, trace: Trace, others: Sequence[OtherRun] = ()) -> 
         others: what other runs of it tell.
     """
     read_elsewhere = frozenset[str]().union(*(other.tensors for other in others))
-    trace = with_tensors(trace, unread(trace) & read_elsewhere)
+    shaped = frozenset(spec.name for spec in trace.tensors.values() if spec.shape)
+    trace = with_tensors(trace, shaped & read_elsewhere)
     coupling = couple(trace, RuleBook(load_op_rules(create_manager())), others)
     found, grouping = coupling.found, coupling.grouping
     branches = find_branches(trace, found.space.uses, found.labels)

@@ -73,8 +73,9 @@ def cold_run(model: nn.Module, example_inputs: Any, names: Iterable[str]) -> Col
     """
     example = normalise_example(example_inputs)
     holders = list(_holders(model, names))
-    ways = {holder: way for holder in holders if (way := _way(model, example, holder))}
-    others = [holder for holder in holders if holder not in ways]
+    tried = {holder: _tried(model, example, holder) for holder in holders}
+    ways = {holder: way for holder, (way, _) in tried.items() if way}
+    others = [holder for holder, (way, is_enough) in tried.items() if not way and not is_enough]
     longer = next((it for it in _longer(example) if _outgrown(model, it, others)), None) if others else None
     return ColdRun(MappingProxyType(ways), longer or example) if ways or longer else None
 
@@ -93,17 +94,23 @@ def _holders(model: nn.Module, names: Iterable[str]) -> Iterator[_Holder]:
         yield _Holder(attribute, tuple(paths), is_lasting)
 
 
-def _way(model: nn.Module, example: Nested, holder: _Holder) -> _Way | None:
-    """The way of taking it away after which a forward pass runs, and has made it anew."""
-    return next((way for way in holder.ways if _is_remade(model, example, holder, way)), None)
+def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | None, bool]:
+    """The way of taking it away after which a forward pass has made it anew, and whether a quarter of it is enough.
 
-
-def _is_remade(model: nn.Module, example: Nested, holder: _Holder, way: _Way) -> bool:
-    network = independent_copy(model).eval()
-    holder.empty(network, way)
-    emptied = holder.values(network)
-    ran = _runs(network, example)
-    return ran and any(_is_made(*values) for values in zip(holder.values(network), emptied, strict=True))
+    If so, inputs four times as long do not outgrow the whole.
+    """
+    for way in holder.ways:
+        network = independent_copy(model).eval()
+        before = _sizes(holder.values(network))
+        holder.empty(network, way)
+        emptied = holder.values(network)
+        if _sizes(emptied) == before or not _runs(network, example):
+            continue
+        if any(_is_made(*values) for values in zip(holder.values(network), emptied, strict=True)):
+            return way, False
+        if way in _SHORTENED:
+            return None, True
+    return None, False
 
 
 def _longer(example: Nested) -> Iterator[Nested]:
@@ -120,8 +127,10 @@ def _outgrown(model: nn.Module, example: Nested, holders: Iterable[_Holder]) -> 
     return _runs(network, example) and before != [_sizes(holder.values(network)) for holder in holders]
 
 
-def _sizes(values: Iterable[Any]) -> list[torch.Size | None]:
-    return [value.shape if isinstance(value, torch.Tensor) else None for value in values]
+def _sizes(values: Iterable[Any]) -> list[torch.Size | int | None]:
+    """Shapes of tensors, lengths of containers, and None for nothing."""
+    containers = (list, dict)
+    return [v.shape if isinstance(v, torch.Tensor) else len(v) if isinstance(v, containers) else None for v in values]
 
 
 def _runs(network: nn.Module, example: Nested) -> bool:

@@ -38,9 +38,9 @@ class Positions(nn.Module):
 class Rotary(nn.Module):
     """Tables of angles, made anew from frequencies where more of them are needed than ever before."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, persistent: bool) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.arange(1, 13) / 20.0)
+        self.register_buffer("frequencies", torch.arange(1, 13) / 20.0, persistent=persistent)
         self.make(rows)
 
     def make(self, rows: int) -> None:
@@ -84,7 +84,8 @@ MIDDLES = {
     "made anew when too short": lambda: Positions(12, 30, "constructor"),
     "held in a dict": lambda: Positions(12, 0, "dict"),
     "long enough": lambda: Positions(12, 2000, "constructor"),
-    "outgrown": lambda: Rotary(30),
+    "outgrown": lambda: Rotary(30, persistent=True),
+    "outgrown, not in the state dict": lambda: Rotary(30, persistent=False),
     "fused": lambda: Fused(12),
     "state": State,
 }

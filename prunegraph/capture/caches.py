@@ -35,10 +35,12 @@ class _Holder:
         return _SHORTENED if self.is_lasting else (_clear, _forget, *_SHORTENED)
 
     def empty(self, network: nn.Module, way: _Way) -> None:
+        """Takes away what the modules of a copy hold."""
         for path in self.modules:
             way(network.get_submodule(path), self.attribute)
 
     def values(self, network: nn.Module) -> list[Any]:
+        """What each module holds; None where the attribute is gone."""
         return [getattr(network.get_submodule(path), self.attribute, None) for path in self.modules]
 
 

@@ -11,27 +11,15 @@ import torch
 from torch import fx
 
 _SAVING_THEIR_RESULTS = frozenset(
-    {"relu", "sigmoid", "tanh", "softmax", "log_softmax", "exp", "sqrt", "rsqrt", "reciprocal", "elu", "celu", "selu"}
+    "relu sigmoid special_expit tanh tan elu celu selu softmax log_softmax sgn copysign "
+    "exp exp2 expm1 special_exp2 special_expm1 pow float_power sqrt rsqrt reciprocal hypot ldexp polar "
+    "amax amin prod cumprod std logsumexp special_logsumexp norm linalg_norm linalg_vector_norm dist cdist".split()
 )
 """Ops whose derivative torch computes from the result."""
 
 _SOMETIMES_THEIR_INPUT = frozenset(
-    [
-        "dropout",
-        "alpha_dropout",
-        "feature_dropout",
-        "feature_alpha_dropout",
-        "type_as",
-        "sum_to_size",
-        "atleast_1d",
-        "atleast_2d",
-        "atleast_3d",
-        "broadcast_tensors",
-        "meshgrid",
-        "cartesian_prod",
-        "conj_physical",
-        "einsum",
-    ]
+    "dropout alpha_dropout feature_dropout feature_alpha_dropout type_as sum_to_size atleast_1d atleast_2d atleast_3d "
+    "broadcast_tensors meshgrid cartesian_prod conj_physical einsum".split()
 )
 """Ops that may hand on their input itself, or a view of it, which their schema does not say."""
 

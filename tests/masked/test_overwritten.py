@@ -34,6 +34,13 @@ def cut_off(x: Tensor) -> Tensor:
     return x
 
 
+def to_a_power_of_the_width(x: Tensor) -> Tensor:
+    """Under masks the exponent is a tensor."""
+    x = (x.abs() + 1) ** (1 / x.shape[1])
+    x += 1
+    return x
+
+
 def attended(x: Tensor) -> Tensor:
     x += x @ torch.softmax(x.mT @ x, -1)
     return x
@@ -92,6 +99,7 @@ PAIRS: dict[str, tuple[Middle, Middle]] = {
     "mean": (centred, lambda x: x - x.mean(1, keepdim=True)),
     "norm": (scaled, lambda x: x / (x.norm(dim=1, keepdim=True) + 1)),
     "relu": (raised, lambda x: torch.relu(x) + 1),
+    "power": (to_a_power_of_the_width, lambda x: (x.abs() + 1) ** (1 / x.shape[1]) + 1),
     "softmax": (cut_off, lambda x: torch.softmax(x, 1).masked_fill(torch.arange(x.shape[-1]) < 3, 0)),
     "attention": (attended, lambda x: x + x @ torch.softmax(x.mT @ x, -1)),
     "slice": (late, late_aside),

@@ -16,6 +16,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.utils import _pytree as pytree
 from torch.utils._pytree import _broadcast_to_and_flatten
 
+from prunegraph.capture.composites import COMPOSITES
 from prunegraph.ir.trace import ValueSpec
 from prunegraph.modules.attention import attention_forward
 
@@ -54,7 +55,7 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
             patch.object(torch.jit.ScriptFunction, "__call__", _call_as_written),
         ):
             traced = proxy_tensor.make_fx(
-                function, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False
+                function, COMPOSITES, "real", pre_dispatch=True, _error_on_data_dependent_ops=False
             )(*tensors)
     for node in reversed(traced.graph.nodes):
         unread = node.op == "get_attr" and not node.users

@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import fx
 
-_SAVING_THEIR_RESULTS = frozenset(
-    "relu sigmoid special_expit tanh tan elu celu selu softmax log_softmax sgn copysign "
-    "exp exp2 expm1 special_exp2 special_expm1 pow float_power sqrt rsqrt reciprocal hypot ldexp polar "
-    "amax amin prod cumprod std logsumexp special_logsumexp norm linalg_norm linalg_vector_norm dist cdist".split()
-)
+_SAVING_THEIR_RESULTS = frozenset([
+    "relu", "sigmoid", "special_expit", "tanh", "tan", "elu", "celu", "selu", "softmax", "log_softmax", "sgn",
+    "copysign", "exp", "exp2", "expm1", "special_exp2", "special_expm1", "pow", "float_power", "sqrt", "rsqrt",
+    "reciprocal", "hypot", "ldexp", "polar", "amax", "amin", "prod", "cumprod", "std", "logsumexp",
+    "special_logsumexp", "norm", "linalg_norm", "linalg_vector_norm", "dist", "cdist",
+])  # fmt: skip
 """Ops whose derivative torch computes from the result."""
 
-_SOMETIMES_THEIR_INPUT = frozenset(
-    "dropout alpha_dropout feature_dropout feature_alpha_dropout type_as sum_to_size atleast_1d atleast_2d atleast_3d "
-    "broadcast_tensors meshgrid cartesian_prod conj_physical einsum".split()
-)
+_SOMETIMES_THEIR_INPUT = frozenset([
+    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "type_as", "sum_to_size", "atleast_1d",
+    "atleast_2d", "atleast_3d", "broadcast_tensors", "meshgrid", "cartesian_prod", "conj_physical", "einsum",
+])  # fmt: skip
 """Ops that may hand on their input itself, or a view of it, which their schema does not say."""
 
 

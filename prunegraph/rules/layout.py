@@ -187,17 +187,17 @@ class Repeat(Rule):
 
 
 class RepeatInterleave(Rule):
-    """``repeat_interleave(n, dim)``: each index n times in a row."""
+    """``repeat_interleave(n, dim)``: each index n times in a row; one index becomes as many as the code asks for."""
 
     def labels(self, call: Call) -> Labels:
-        labels = call.labels("self")
-        if call.get("dim") is None or not isinstance(call["repeats"], int):
-            call.lock_all(labels, "repeated by numbers read from data")
+        labels, dim = call.labels("self"), call.get("dim")
+        if not isinstance(call["repeats"], int) or (dim is None and len(labels) != 1):
+            call.lock_all(labels, "repeated by numbers read from data, or over all dimensions")
             return (None,) * len(call.output_shape)
-        dim = int(call["dim"]) % len(labels)
+        dim = int(dim or 0) % len(labels)
         atoms, count = labels[dim], call["repeats"]
         if call.shape("self")[dim] == 1:
-            return replace_dim(labels, dim, None)
+            return replace_dim(labels, dim, created(call, "repeats", None, count))
         return labels if atoms is None else replace_dim(labels, dim, np.repeat(atoms, count))
 
 

@@ -275,6 +275,39 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         [8],
     ),
     "space": (Space, [4, 4, 6, 6, 8]),
+    "split-by-axis": (lambda: Applied(lambda y, z: (torch.cat(torch.hsplit(y, 2)[::-1], 1) * z,)), [4]),
+    "product-of-several": (
+        lambda: Applied(
+            lambda y, z: (torch.stack([torch.linalg.multi_dot([v, v.T, w]) for v, w in zip(y, z, strict=True)]),)
+        ),
+        [8],
+    ),
+    "products-of-vectors": (
+        lambda: Applied(
+            lambda y, z: (
+                torch.stack([v.addr(w.mean(1), w.mean(0)) for v, w in zip(y, z, strict=True)]),
+                torch.linalg.vecdot(y, z, dim=1),
+            )
+        ),
+        [8],
+    ),
+    "distance": (lambda: Applied(lambda y, z: (y / torch.dist(y, z, 3),)), [8]),
+    "scattered-into-a-copy": (
+        lambda: Applied(lambda y, z: (y.select_scatter(z[..., 0], 2, 1).slice_scatter(z[..., :2], 2, -3, -1),)),
+        [8],
+    ),
+    "padded-to-the-longest": (
+        lambda: Applied(lambda y, z: (nn.utils.rnn.pad_sequence([y[0].T, z[1, :, :-2].T], batch_first=True).mT,)),
+        [8],
+    ),
+    "repeated-over-channels": (
+        lambda: Applied(lambda y, z: (y + z.mean(1, keepdim=True).repeat_interleave(y.shape[1], 1),)),
+        [8, 8],
+    ),
+    "each-twice": (
+        lambda: Applied(lambda y, z: (y * z.mean((0, 2)).repeat_interleave(2).unflatten(0, (-1, 2)).sum(-1, True),)),
+        [8],
+    ),
 }
 
 

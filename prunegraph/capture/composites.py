@@ -1,0 +1,74 @@
+"""Rare ops as the common ones that they are made of, so that no rule has to know them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+aten = torch.ops.aten
+
+
+def _product(matrices: Sequence[Tensor]) -> Tensor:
+    return reduce(torch.matmul, matrices)
+
+
+def _addr(x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return beta * x + alpha * torch.outer(left, right)
+
+
+def _dist(x: Tensor, y: Tensor, p: float = 2) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(x - y, p)
+    return norm
+
+
+def _select_scatter(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
+    result = x.clone()
+    result.select(dim, index).copy_(source)
+    return result
+
+
+def _slice_scatter(
+    x: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    result = x.clone()
+    aten.slice(result, dim, start, end, step).copy_(source)
+    return result
+
+
+def _pad_sequence(
+    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Tensor:
+    longest = max(sequence.shape[0] for sequence in sequences)
+    padded = []
+    for sequence in sequences:
+        missing = longest - sequence.shape[0]
+        ends = (missing, 0) if padding_side == "left" else (0, missing)
+        padded.append(F.pad(sequence, (0, 0) * (sequence.dim() - 1) + ends, value=padding_value))
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
+COMPOSITES: Mapping[Any, Callable[..., Any]] = {
+    **{
+        op: op.decompose
+        for op in (
+            aten.hsplit.int,
+            aten.hsplit.array,
+            aten.vsplit.int,
+            aten.vsplit.array,
+            aten.dsplit.int,
+            aten.dsplit.array,
+            aten.linalg_vecdot.default,
+        )
+    },
+    aten.linalg_multi_dot.default: _product,
+    aten.chain_matmul.default: _product,
+    aten.addr.default: _addr,
+    aten.dist.default: _dist,
+    aten.select_scatter.default: _select_scatter,
+    aten.slice_scatter.default: _slice_scatter,
+    aten.pad_sequence.default: _pad_sequence,
+}
+"""ATen op -> the same, written with others."""

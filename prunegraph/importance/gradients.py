@@ -35,7 +35,8 @@ class BatchGradients:
     Raises:
         InputError: while it is gone through: there is no batch, a batch is no pair, has other shapes than the
             example, or cannot be run; the loss is not a scalar tensor that depends on the network's output.
-        CriterionError: while it is gone through: a loss or a gradient is not finite; names the batch and the tensor.
+        CriterionError: while it is gone through: a loss or a gradient is not finite, or torch cannot differentiate
+            an op; names the batch, and the tensor or op.
     """
 
     graph: DependencyGraph
@@ -75,7 +76,7 @@ class _Program:
         tensors = recorded_inputs(self.trace, inputs, where)
         with torch.enable_grad():
             value = _scalar(loss(self._output(tensors, where), targets), where)
-            found = torch.autograd.grad(value, tuple(self.leaves.values()), materialize_grads=True)
+            found = _derivatives(value, tuple(self.leaves.values()), where)
         gradients = dict(zip(self.leaves, found, strict=True))
         _refuse_not_finite(gradients, where)
         return gradients
@@ -111,6 +112,16 @@ def differentiable_record(trace: Trace) -> fx.GraphModule:
     for name, constant in trace.constants.items():
         root.register_buffer(name, constant, persistent=False)
     return fx.GraphModule(root, graph)
+
+
+def _derivatives(value: torch.Tensor, leaves: tuple[torch.Tensor, ...], where: str) -> tuple[torch.Tensor, ...]:
+    try:
+        return torch.autograd.grad(value, leaves, materialize_grads=True)
+    except RuntimeError as error:
+        raise CriterionError(
+            f"the loss on {where} cannot be differentiated: {error}; choose a criterion that needs no gradients, "
+            "such as l1 or reconstruction"
+        ) from error
 
 
 def _scalar(value: Any, where: str) -> torch.Tensor:

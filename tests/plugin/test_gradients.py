@@ -133,6 +133,12 @@ def changed(part: int, value: Tensor) -> list[tuple[Tensor, Tensor]]:
         (batches(1), lambda x, y: F.mse_loss(x.detach(), y), InputError, "without detaching"),
         (
             batches(1),
+            lambda x, y: torch.igamma(x.abs() + 1, y.abs()).sum(),
+            CriterionError,
+            "batch 0 of the data cannot be differentiated.*igamma.*reconstruction",
+        ),
+        (
+            batches(1),
             lambda x, y: (0 * x).abs().sqrt().sum(),
             CriterionError,
             "loss on batch 0 of the data has NaN or infinite derivatives by 'first.weight'",

@@ -120,7 +120,7 @@ class GetItem(Rule):
 
 
 class Nothing(Rule):
-    """Assertions and the like: no output, no influence."""
+    """Assertions and the like: no output, no influence. Whether values are equal chose a branch when it was recorded."""
 
     def labels(self, call: Call) -> Any:
         return None
@@ -132,7 +132,7 @@ _FIXED = (
     "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
     "triu_indices normal uniform exponential randn_like"
 )
-_NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size"
+_NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size equal allclose"
 
 RULES: dict[Any, Rule] = {
     operator.getitem: GetItem(),

@@ -300,6 +300,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         lambda: Applied(lambda y, z: (nn.utils.rnn.pad_sequence([y[0].T, z[1, :, :-2].T], batch_first=True).mT,)),
         [8],
     ),
+    "compared": (lambda: Applied(lambda y, z: (y + z if torch.equal(y, y) and not torch.allclose(y, z) else y,)), [8]),
     "repeated-over-channels": (
         lambda: Applied(lambda y, z: (y + z.mean(1, keepdim=True).repeat_interleave(y.shape[1], 1),)),
         [8, 8],

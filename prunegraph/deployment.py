@@ -13,6 +13,7 @@ from prunegraph.capture.example import Nested, call_arguments, normalise_example
 from prunegraph.errors import InputError, UnsupportedModelError
 from prunegraph.modules.attention import WeightlessAttention
 from prunegraph.modules.depthwise import DepthwiseConv1d
+from prunegraph.modules.fused import callers_of_unfused_attention, with_fused_attention
 from prunegraph.modules.pointwise import PointwiseConv1d, PointwiseConv2d
 from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, synchronise
@@ -110,7 +111,8 @@ def optimize(
 
     On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler, both
     with depthwise convolutions as multiplications where that is faster and pointwise ones as matrix products. Attention
-    weights that the network asks for and never reads are left out in each. All forms run in turns and the least median
+    weights that the network asks for and never reads are left out in each, and heads whose widths fused kernels do not
+    take are widened by zeros. All forms run in turns and the least median
     wins; one that fails or gives other results is out.
 
     Args:
@@ -132,6 +134,8 @@ def optimize(
     with torch.inference_mode():
         expected = Nested.of(network(*args, **kwargs)).tensors
         _leave_weights_out(network, lambda: network(*args, **kwargs), expected)
+        for module in callers_of_unfused_attention(network, lambda: network(*args, **kwargs)):
+            module.__class__ = with_fused_attention(type(module))
         if device.type == "cpu":
             _multiply(network)
         forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}

@@ -18,9 +18,9 @@ from torch.utils._pytree import _broadcast_to_and_flatten
 
 from prunegraph.capture.composites import COMPOSITES
 from prunegraph.ir.trace import ValueSpec
-from prunegraph.modules.attention import attention_forward
+from prunegraph.modules.attention import WidthFreeAttention, attention_forward
 
-ATTENTION_MODULES: tuple[type, ...] = (nn.MultiheadAttention,)
+ATTENTION_MODULES: tuple[type, ...] = (nn.MultiheadAttention, WidthFreeAttention)
 """Modules whose forward is routed through `attention_forward`, an equal one without fused kernels."""
 
 VALUE = "prunegraph_value"

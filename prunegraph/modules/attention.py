@@ -4,6 +4,7 @@
 read from the shape of a parameter, so that slicing the parameters is all that surgery has to do.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunegraph.errors import InputError, SurgeryError
+from prunegraph.modules.fused import fused_attention
 
 
 def attention_forward(
@@ -53,23 +55,8 @@ def attention_forward(
     Reference:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017.
     """
-    if is_causal and attn_mask is None:
-        raise RuntimeError("is_causal only describes a mask: give attn_mask too, such as the causal mask")
-    is_batched = query.dim() == 3
-    q, k, v = (_split_heads(module, x, is_batched) for x in _project(module, query, key, value))
-    skip_mask = is_causal and key_padding_mask is None and not need_weights
-    mask = None if skip_mask else _merge_masks(module, attn_mask, key_padding_mask, q)
-    k, v, mask = _append_extra_keys(module, k, v, mask)
-    if not need_weights:
-        dropout = module.dropout if module.training else 0.0
-        heads = F.scaled_dot_product_attention(q, k, v, mask, dropout, skip_mask)
-        return _output(module, heads, is_batched), None
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
-    scores = scores if mask is None else scores + mask
-    weights = F.dropout(F.softmax(scores, dim=-1), module.dropout, module.training)
-    output = _output(module, torch.matmul(weights, v), is_batched)
-    weights = weights.mean(dim=1) if average_attn_weights else weights
-    return output, weights if is_batched else weights.squeeze(0)
+    masks_and_weights = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+    return _attention(module, query, key, value, *masks_and_weights, attend=F.scaled_dot_product_attention)
 
 
 class WidthFreeAttention(nn.MultiheadAttention):
@@ -83,7 +70,8 @@ class WidthFreeAttention(nn.MultiheadAttention):
     - ``bias_k``: ``(1, 1, query_width)``, ``bias_v``: ``(1, 1, value_width)``
     - ``out_proj.weight``: ``(output_width, value_width)``
 
-    It is made by `from_module`. The fused kernels of torch, which cannot take such widths, decline it.
+    It is made by `from_module`. The fused layers of torch, which cannot take such widths, decline it; the fused
+    products are given heads of one width by `fused_attention`.
     """
 
     gives_weights: ClassVar[bool] = True
@@ -163,16 +151,15 @@ class WidthFreeAttention(nn.MultiheadAttention):
             if query is not key or key is not value or attn_mask is not None or key_padding_mask is not None:
                 raise InputError("nested tensors serve self-attention without masks only; pad them and give a mask")
             return self._attend_nested(query, need_weights, average_attn_weights)
-        return attention_forward(
-            self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-        )
+        masks_and_weights = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+        return _attention(self, query, key, value, *masks_and_weights, attend=fused_attention)
 
     def _attend_nested(self, nested: Tensor, need_weights: bool, average: bool) -> tuple[Tensor, Tensor | None]:
         """Self-attention over a batch of unequal lengths, which nn.TransformerEncoder makes of a padded batch."""
         lengths = [len(sequence) for sequence in nested.unbind()]
         x = nested.to_padded_tensor(0.0)
         padding = torch.arange(x.shape[1], device=x.device) >= torch.tensor(lengths, device=x.device).unsqueeze(1)
-        output, weights = attention_forward(self, x, x, x, padding, need_weights, None, average)
+        output, weights = _attention(self, x, x, x, padding, need_weights, None, average, attend=fused_attention)
         return torch.nested.as_nested_tensor([row[:n] for row, n in zip(output, lengths, strict=True)]), weights
 
 
@@ -192,6 +179,39 @@ class WeightlessAttention(WidthFreeAttention):
 
 _WIDTHS = frozenset({"embed_dim", "kdim", "vdim", "head_dim"})
 """Attributes of nn.MultiheadAttention that say what the shapes of the parameters say."""
+
+
+def _attention(
+    module: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None,
+    need_weights: bool,
+    attn_mask: Tensor | None,
+    average_attn_weights: bool,
+    is_causal: bool = False,
+    *,
+    attend: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor | None]:
+    """See `attention_forward`; ``attend`` computes the heads where no weights are needed."""
+    if is_causal and attn_mask is None:
+        raise RuntimeError("is_causal only describes a mask: give attn_mask too, such as the causal mask")
+    is_batched = query.dim() == 3
+    q, k, v = (_split_heads(module, x, is_batched) for x in _project(module, query, key, value))
+    skip_mask = is_causal and key_padding_mask is None and not need_weights
+    mask = None if skip_mask else _merge_masks(module, attn_mask, key_padding_mask, q)
+    k, v, mask = _append_extra_keys(module, k, v, mask)
+    if not need_weights:
+        dropout = module.dropout if module.training else 0.0
+        heads = attend(q, k, v, mask, dropout, skip_mask)
+        return _output(module, heads, is_batched), None
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
+    scores = scores if mask is None else scores + mask
+    weights = F.dropout(F.softmax(scores, dim=-1), module.dropout, module.training)
+    output = _output(module, torch.matmul(weights, v), is_batched)
+    weights = weights.mean(dim=1) if average_attn_weights else weights
+    return output, weights if is_batched else weights.squeeze(0)
 
 
 def _parameter(module: nn.MultiheadAttention, name: str) -> Tensor | None:

@@ -120,7 +120,7 @@ class GetItem(Rule):
 
 
 class Nothing(Rule):
-    """Assertions and the like: no output, no influence. Whether values are equal chose a branch when it was recorded."""
+    """Assertions and the like: no output, no influence. Equality of values chose a branch when it was recorded."""
 
     def labels(self, call: Call) -> Any:
         return None

@@ -4,7 +4,6 @@ The kernels that never hold a matrix of queries by keys want keys and values of 
 registers. After pruning, widths are any; zeros beside them change nothing but the time.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -45,11 +44,10 @@ def fused_attention(
     Returns:
         ``(..., heads, queries, values)``.
     """
-    options: dict[str, Any] = {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal}
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     width = _fused_width(query, value)
-    widened = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (query, key, value))
-    heads = F.scaled_dot_product_attention(*widened, scale=scale, enable_gqa=enable_gqa, **options)
+    q, k, v = (x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1])) for x in (query, key, value))
+    heads = F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return heads[..., : value.shape[-1]]
 
 
@@ -63,7 +61,6 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@functools.cache
 def with_fused_attention(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of modules whose forward pass runs under `FusedAttention`."""
 

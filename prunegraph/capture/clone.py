@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from prunegraph.capture.closures import fill, functions_with_parts_of, unfilled_copy
 from prunegraph.capture.settings import all_ordinary_attributes, own_attributes, settings_in
 from prunegraph.errors import UnsupportedModelError
 
@@ -102,8 +103,10 @@ def detached(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
-    """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes are copied by hand."""
+    """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes, and functions, are copied by hand."""
     memo.update(_empty_dicts(value))
+    functions = functions_with_parts_of(value) if isinstance(value, nn.Module) else []
+    memo.update((id(function), unfilled_copy(function)) for function in functions)
     attributes = all_ordinary_attributes(value) if isinstance(value, nn.Module) else [("", value)]
     dicts = [item for item in settings_in(held for _, held in attributes) if _is_attribute_dict(item)]
     for original in dicts:
@@ -114,7 +117,10 @@ def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
             dict.__setitem__(made, copy.deepcopy(key, memo), copy.deepcopy(item, memo))
         if own_attributes(original) is not original:
             own_attributes(made).update(copy.deepcopy(own_attributes(original), memo))
-    return copy.deepcopy(value, memo)
+    copied = copy.deepcopy(value, memo)
+    for function in functions:
+        fill(memo[id(function)], function, memo)
+    return copied
 
 
 def _empty_dicts(value: Any) -> dict[int, Any]:

@@ -1,0 +1,86 @@
+"""Functions that hold parts of a network, such as the hook ``lambda m, x, y: self.kept.append(y)``, for copies of it.
+
+`copy.deepcopy` takes functions as they are: in a copy of the network they would go on with the original.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from types import CellType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunegraph.capture.settings import all_ordinary_attributes, settings_in
+
+
+def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
+    """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of ``model``."""
+    found = {id(function): function for holder in model.modules() for function in _functions_in(vars(holder))}
+    containers = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
+    tensors = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    parts = containers | tensors | {id(module) for module in model.modules()}
+    holding: dict[int, FunctionType] = {}
+    while added := [
+        function
+        for key, function in found.items()
+        if key not in holding and any(id(value) in parts or id(value) in holding for value in _held_by(function))
+    ]:
+        holding.update((id(function), function) for function in added)
+    return list(holding.values())
+
+
+def unfilled_copy(function: FunctionType) -> FunctionType:
+    """The same code with cells of its own, which are empty."""
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, closure=cells or None)
+    made.__dict__.update(function.__dict__)
+    made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
+    made.__annotations__ = function.__annotations__
+    return made
+
+
+def fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> None:
+    """Puts into the copy of a function what it holds: copies of what was copied, everything else as it is."""
+    made.__defaults__ = function.__defaults__ and tuple(_counterpart(value, memo) for value in function.__defaults__)
+    keywords = function.__kwdefaults__
+    made.__kwdefaults__ = keywords and {name: _counterpart(value, memo) for name, value in keywords.items()}
+    for cell, original in zip(made.__closure__ or (), function.__closure__ or (), strict=True):
+        if _is_filled(original):
+            cell.cell_contents = _counterpart(original.cell_contents, memo)
+
+
+def _counterpart(value: Any, memo: Mapping[int, Any]) -> Any:
+    return memo.get(id(value), value)
+
+
+def _held_by(function: FunctionType) -> Iterator[Any]:
+    yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - it raises where the name has no value yet
+    except ValueError:
+        return False
+    return True
+
+
+def _functions_in(value: Any, seen: set[int] | None = None) -> Iterator[FunctionType]:
+    """Those in containers, in partial functions and in the closures of others."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or isinstance(value, torch.Tensor | nn.Module):
+        return
+    seen.add(id(value))
+    if isinstance(value, FunctionType):
+        yield value
+        inner: Any = list(_held_by(value))
+    elif isinstance(value, functools.partial):
+        inner = [value.func, *value.args, *value.keywords.values()]
+    else:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in inner:
+        yield from _functions_in(item, seen)

@@ -1,0 +1,115 @@
+"""Functions that close over a network work in its copies on the copy, and in the network as before."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunegraph import Budget, prune
+from prunegraph.capture.clone import independent_copy
+
+OUTSIDE: list[str] = []
+
+
+class Closing(nn.Module):
+    """What it computes in the middle is written down in one of several ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv1d(1, 8, 3), nn.Conv1d(8, 2, 3)
+        self.kept: dict[str, Tensor] = {}
+        self.middle: Callable[[Tensor], Tensor] = WAYS[way](self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.second(self.middle(x).relu())
+        return y * self.kept["level"] if self.kept else y
+
+
+def by_lambda(network: Closing) -> Callable[[Tensor], Tensor]:
+    return lambda x: network.first(x)
+
+
+def by_default(network: Closing) -> Callable[[Tensor], Tensor]:
+    return lambda x, layer=network.first: layer(x)
+
+
+def by_keyword(network: Closing) -> Callable[[Tensor], Tensor]:
+    def middle(x: Tensor, *, layer: nn.Module = network.first) -> Any:
+        return layer(x)
+
+    return middle
+
+
+def by_another_function(network: Closing) -> Callable[[Tensor], Tensor]:
+    inner = by_lambda(network)
+    return lambda x: OUTSIDE.append("run") or inner(x)  # type: ignore[func-returns-value]
+
+
+def by_partial(network: Closing) -> Callable[[Tensor], Tensor]:
+    return functools.partial(lambda offset, x: network.first(x) + offset, 0.0)
+
+
+def by_recursion(network: Closing) -> Callable[[Tensor], Tensor]:
+    def middle(x: Tensor, again: bool = True) -> Any:
+        return middle(x, False) if again else network.first(x)
+
+    return middle
+
+
+def by_hook(network: Closing) -> Callable[[Tensor], Tensor]:
+    kept = network.kept
+    network.first.register_forward_hook(lambda m, x, y: kept.__setitem__("level", y.mean().sigmoid()))
+    return network.first.forward
+
+
+WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
+    "lambda": by_lambda,
+    "default": by_default,
+    "keyword": by_keyword,
+    "another function": by_another_function,
+    "partial": by_partial,
+    "recursion": by_recursion,
+    "hook": lambda network: (by_hook(network), by_lambda(network))[1],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_copies_work_on_themselves(way: str) -> None:
+    network, x = Closing(way), torch.randn(1, 1, 20)
+    copied = independent_copy(network)
+    with torch.no_grad():
+        next(copied.parameters()).mul_(2)
+    expected = Closing(way)
+    expected.load_state_dict(copied.state_dict())
+    torch.testing.assert_close(copied(x), expected(x))
+    torch.testing.assert_close(network(x), Closing(way)(x))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pruned_networks_work_on_themselves(way: str) -> None:
+    network, x = Closing(way), torch.randn(1, 1, 20)
+    network(9 * x)
+    pruned = prune(network, x, criterion="l1", budget=Budget(macs=0.6)).model
+    fresh = Closing(way)
+    for parameter, kept in zip(fresh.parameters(), pruned.parameters(), strict=True):
+        parameter.data = kept.detach().clone()
+    torch.testing.assert_close(pruned(x), fresh(x))
+
+
+def test_what_is_not_of_the_network_stays_shared() -> None:
+    network = Closing("another function")
+    OUTSIDE.clear()
+    independent_copy(network)(torch.randn(1, 1, 20))
+    assert OUTSIDE == ["run"]
+
+
+def test_functions_of_nothing_stay_the_same() -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    network.scale = (lambda factor: lambda x: factor * x)(2)  # type: ignore[assignment]
+    assert independent_copy(network).scale is network.scale
+    assert copy.deepcopy(network).scale is network.scale

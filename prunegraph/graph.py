@@ -296,9 +296,7 @@ def _run_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> lis
         training = capture(model, example_inputs, training=True)
     except (CaptureError, UnsupportedModelError):
         return []
-    only_there = read_in_training(trace, training)
-    differs = only_there or trace.operations != training.operations
-    return [OtherRun.of(_space(training), read_by(training), locks=only_there)] if differs else []
+    return [OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))]
 
 
 def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:

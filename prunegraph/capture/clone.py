@@ -103,7 +103,7 @@ def detached(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
-    """`copy.deepcopy` with a prepared memo; dicts whose items are their attributes, and functions, are copied by hand."""
+    """`copy.deepcopy` with a prepared memo; functions, and dicts with items as attributes, are copied by hand."""
     memo.update(_empty_dicts(value))
     functions = functions_with_parts_of(value) if isinstance(value, nn.Module) else []
     memo.update((id(function), unfilled_copy(function)) for function in functions)

@@ -5,30 +5,23 @@
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import CellType, FunctionType
 from typing import Any
 
-import torch
 from torch import nn
 
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 
 
 def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
-    """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of ``model``."""
-    found = {id(function): function for holder in model.modules() for function in _functions_in(vars(holder))}
+    """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of it."""
     containers = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
     tensors = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
     parts = containers | tensors | {id(module) for module in model.modules()}
-    holding: dict[int, FunctionType] = {}
-    while added := [
-        function
-        for key, function in found.items()
-        if key not in holding and any(id(value) in parts or id(value) in holding for value in _held_by(function))
-    ]:
-        holding.update((id(function), function) for function in added)
-    return list(holding.values())
+    held = [value for module in model.modules() for value in _within(vars(module))]
+    functions = {id(value): value for value in held if isinstance(value, FunctionType)}
+    return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
 
 
 def unfilled_copy(function: FunctionType) -> FunctionType:
@@ -51,8 +44,8 @@ def fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> No
             cell.cell_contents = _counterpart(original.cell_contents, memo)
 
 
-def _counterpart(value: Any, memo: Mapping[int, Any]) -> Any:
-    return memo.get(id(value), value)
+def _counterpart(value: Any, memo: dict[int, Any]) -> Any:
+    return copy.deepcopy(value, memo) if any(id(item) in memo for item in _within(value)) else value
 
 
 def _held_by(function: FunctionType) -> Iterator[Any]:
@@ -69,18 +62,21 @@ def _is_filled(cell: CellType) -> bool:
     return True
 
 
-def _functions_in(value: Any, seen: set[int] | None = None) -> Iterator[FunctionType]:
-    """Those in containers, in partial functions and in the closures of others."""
+def _within(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """The value, and what containers, partial functions and closures in it hold; modules are not opened."""
     seen = set() if seen is None else seen
-    if id(value) in seen or isinstance(value, torch.Tensor | nn.Module):
+    if id(value) in seen:
         return
     seen.add(id(value))
+    yield value
+    inner: Any = ()
     if isinstance(value, FunctionType):
-        yield value
-        inner: Any = list(_held_by(value))
+        inner = _held_by(value)
     elif isinstance(value, functools.partial):
-        inner = [value.func, *value.args, *value.keywords.values()]
-    else:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        inner = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, list | tuple | set):
+        inner = value
     for item in inner:
-        yield from _functions_in(item, seen)
+        yield from _within(item, seen)

@@ -1,4 +1,4 @@
-"""Whether a network does something else in training mode, as far as its code tells."""
+"""Whether a network does something else in training, as far as its code tells."""
 
 from collections.abc import Iterator
 from types import CodeType
@@ -6,12 +6,16 @@ from typing import Any
 
 from torch import nn
 
+_ASKED = frozenset({"training", "requires_grad", "is_grad_enabled"})
+
 
 def asks_for_its_mode(model: nn.Module) -> bool:
-    """Whether the code of a class of the network's own reads ``training``."""
+    """Whether the code of a class of the network's own asks for its mode, or for gradients."""
     kinds = {kind for module in model.modules() for kind in type(module).__mro__}
     own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
-    return any("training" in code.co_names for kind in own for value in vars(kind).values() for code in _codes(value))
+    return any(
+        not _ASKED.isdisjoint(code.co_names) for kind in own for value in vars(kind).values() for code in _codes(value)
+    )
 
 
 def _codes(value: Any) -> Iterator[CodeType]:

@@ -11,11 +11,11 @@ _SEED = 0
 
 
 @contextmanager
-def undisturbed(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Runs its body without gradients, with seeded generators, and restores every generator afterwards."""
+def undisturbed(tensors: Iterable[torch.Tensor], *, gradients: bool = False) -> Iterator[None]:
+    """Runs its body with or without gradients, with seeded generators, and restores every generator afterwards."""
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        with seeded(_SEED, tensors), torch.no_grad():
+        with seeded(_SEED, tensors), torch.set_grad_enabled(gradients):
             torch.backends.mha.set_fastpath_enabled(False)
             yield
     finally:

@@ -30,7 +30,7 @@ def capture(
     training: bool = False,
     prepare: Callable[[nn.Module], None] = lambda network: None,
 ) -> Trace:
-    """Records the ATen calls of one forward pass in eval mode, or in training mode, without gradients.
+    """Records the ATen calls of one forward pass in eval mode, or in training mode with gradients.
 
     The caller's network is not run: a copy of it is. Training flags, random
     number generators, gradients, buffers and hooks are what they were, also when recording fails.
@@ -55,10 +55,12 @@ class _Capture:
 
     def __init__(self, model: nn.Module, example: Nested, training: bool, prepare: Callable[[nn.Module], None]) -> None:
         self.recorder = CallRecorder()
-        self.example = example
+        self.example, self.training = example, training
         tensors = named_tensors(model)
         self.specs = _tensor_specs(model, tensors)
         self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
+        for spec, tensor in zip(self.specs, self.flat_tensors, strict=True):
+            tensor.requires_grad_(training and tensors[spec.name].requires_grad and spec.is_parameter)
         self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).train(training)
         self._refuse_changed_weights(tensors, training)
         prepare(self.clone)
@@ -82,7 +84,7 @@ class _Capture:
     def run(self) -> Trace:
         flat_inputs = [tensor.detach().clone() for tensor in self.example.tensors]
         with ExitStack() as stack:
-            stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs]))
+            stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs], gradients=self.training))
             classes = {kind for module in self.clone.modules() for kind in type(module).__mro__}
             stack.enter_context(transparent_python(sorted(classes, key=lambda kind: kind.__module__)))
             traced = self._trace(flat_inputs)

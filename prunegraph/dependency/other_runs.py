@@ -22,7 +22,7 @@ class OtherRun:
 
     Attributes:
         tensors: names of the parameters and buffers of which it tells what comes and goes together.
-        locks: names of those of which it also tells what stays.
+        locks: names of those of which it also tells what stays; what it returns keeps its shape in any case.
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
@@ -43,8 +43,9 @@ class OtherRun:
         """Couples and locks the atoms of these tensors as they are there."""
         added, lockable = _atoms(space, self.tensors), _atoms(space, self.locks)
         for item in self.locked:
-            stays = np.isin(self.components[lockable], self.components[item.atoms])
-            space.lock_at(lockable[stays], item.lock, is_channel=item.is_channel)
+            candidates = added if item.lock.op == "output" else lockable
+            stays = np.isin(self.components[candidates], self.components[item.atoms])
+            space.lock_at(candidates[stays], item.lock, is_channel=item.is_channel)
         atoms = np.concatenate([added, _atoms(space, read_by(space.trace))])
         atoms = atoms[np.isin(self.components[atoms], self.components[added])]
         atoms = atoms[np.argsort(self.components[atoms], kind="stable")]

@@ -18,12 +18,13 @@ from prunegraph.ir.outcome import Check, VerificationReport
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.masked.program import MaskedProgram
-from prunegraph.surgery.slicing import apply, check_shapes, copy_of, planned_tensors, slice_tensor
+from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
 from prunegraph.verification.data_reads import changed_reads, newly_undefined, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
-from prunegraph.verification.explaining import advice, describe, innermost_module
-from prunegraph.verification.other_inputs import heard, other_inputs
+from prunegraph.verification.explaining import advice, describe
+from prunegraph.verification.other_inputs import heard
 from prunegraph.verification.replay import values_of_masked, values_of_trace
+from prunegraph.verification.runs import Runs
 from prunegraph.verification.values import diverging_value
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -69,6 +70,7 @@ class _Verification:
         # What the code does with silence may not be what it does with noise: the graph must be of the same run.
         self.graph = graph if graph is not None and noise is None else build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
+        self.runs = Runs(model=model, pruned=pruned, plan=plan, graph=self.graph, example=self.example)
         self.checks: list[Check] = []
 
     @cached_property
@@ -82,9 +84,9 @@ class _Verification:
         self._note("cost", self._check_cost(recorded))
         difference, tolerance = self._compare(recorded)
         self._note("output", f"differs from the exact masked program by {difference:.1e} (at most {tolerance:.0e})")
-        self._note("backward", self._check_backward())
-        self._note("training", self._check_training())
-        self._note("other inputs", self._check_other_inputs())
+        self._note("backward", self.runs.backward())
+        self._note("training", self.runs.training())
+        self._note("other inputs", self.runs.other_inputs())
         return VerificationReport(checks=tuple(self.checks), difference=difference, tolerance=tolerance)
 
     def _note(self, name: str, detail: str) -> None:
@@ -145,16 +147,8 @@ class _Verification:
 
     def _pruned_around(self, module: str | None, line: tuple[str, int] | None) -> tuple[str, ...]:
         """The pruned groups that a line has to do with, or where that is none, its module."""
-        at_line = self._pruned(self.graph.groups_at(*line)) if line else ()
-        return at_line or (self._pruned_in(module) if module is not None else ())
-
-    def _pruned_in(self, module: str) -> tuple[str, ...]:
-        """The pruned groups that a module has to do with, or where that is none, the one that it belongs to."""
-        found = self._pruned(self.graph.groups_in(module))
-        return found or (self._pruned_in(module.rpartition(".")[0]) if module else ())
-
-    def _pruned(self, groups: Iterable[str]) -> tuple[str, ...]:
-        return tuple(name for name in groups if len(self.plan.kept[name]) < self.plan.widths[name])
+        at_line = self.runs.of_plan(self.graph.groups_at(*line)) if line else ()
+        return at_line or (self.runs.pruned_in(module) if module is not None else ())
 
     def _check_cost(self, recorded: Trace) -> str:
         planned, measured = self.graph.cost(self.plan), recorded_cost(recorded)
@@ -180,7 +174,7 @@ class _Verification:
             raise VerificationError(
                 f"the code reads numbers out of data that are others with fewer channels; first: "
                 f"{describe(self.graph, changed[0])}",
-                self._pruned(self.graph.groups_before(changed)),
+                self.runs.of_plan(self.graph.groups_before(changed)),
             )
 
     def _compare(self, recorded: Trace) -> tuple[float, float]:
@@ -189,7 +183,7 @@ class _Verification:
         except RuntimeError as error:
             self._refuse_changed_reads(sizes=True)
             raise VerificationError(f"the exact masked program does not run: {error}") from error
-        found = self._outputs(copy_of(self.pruned))
+        found = self.runs.outputs(copy_of(self.pruned))
         shapes = [tuple(t.shape) for t in expected], [tuple(t.shape) for t in found]
         if shapes[0] != shapes[1]:
             raise VerificationError(f"the outputs have shapes {shapes[1]}, the original's have {shapes[0]}")
@@ -267,92 +261,6 @@ class _Verification:
     def _masked_outputs(self) -> list[torch.Tensor]:
         torch.manual_seed(0)
         return self.masked.run(self._keep(), self.example.tensors)
-
-    def _outputs(self, model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> tuple[torch.Tensor, ...]:
-        torch.manual_seed(0)
-        given = self.example.tensors if tensors is None else tensors
-        args, kwargs = self.example.rebuild([tensor.clone() for tensor in given])
-        return Nested.of(model(*args, **kwargs)).tensors
-
-    def _check_backward(self) -> str:
-        try:
-            return self._backward(copy_of(self.pruned))
-        except RuntimeError as error:
-            try:
-                self._backward(copy_of(self.model))
-            except RuntimeError:  # nobody can train the original either
-                return "the original has no backward pass"
-            raise VerificationError(f"the backward pass of the pruned network fails: {error}") from error
-
-    def _backward(self, model: nn.Module) -> str:
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            outputs = [t for t in self._outputs(model) if t.requires_grad]
-            parameters = [p for p in model.parameters() if p.requires_grad]
-            if not outputs or not parameters:
-                return "nothing requires a gradient"
-            total = sum(output.abs().sum() for output in outputs)
-            assert isinstance(total, torch.Tensor)
-            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-        return f"{sum(gradient is not None for gradient in gradients)} parameters receive gradients"
-
-    def _check_other_inputs(self) -> str:
-        """Runs the pruned network on a batch of 2, on less and on more, where the original accepts them."""
-        dense, pruned = copy_of(self.model), copy_of(self.pruned)
-        ran = []
-        for name, tensors in other_inputs(self.example.tensors):
-            shapes = self._shapes(dense, pruned, tensors, f"fails on a {name}, which the original accepts,")
-            if shapes is None:  # the original need not accept such inputs
-                continue
-            if shapes[0] != shapes[1]:
-                raise VerificationError(f"the pruned network returns other shapes than the original on a {name}")
-            ran.append(name)
-        return f"runs on {' and on '.join(ran)}" if ran else "the original accepts inputs of the example's shape only"
-
-    def _check_training(self) -> str:
-        """Runs the pruned network in training mode, in which code may read sizes and layers that it else does not."""
-        dense, pruned = copy_of(self.model).train(), copy_of(self.pruned).train()
-        failure = "fails in training mode, in which the original runs,"
-        try:
-            shapes = self._shapes(dense, pruned, self.example.tensors, failure)
-        except VerificationError as error:
-            raise VerificationError(str(error), self._failing_alone(error.groups)) from error
-        return "runs in training mode" if shapes else "the original does not run in training mode"
-
-    def _failing_alone(self, groups: tuple[str, ...]) -> tuple[str, ...]:
-        """The groups of which one channel less is enough to fail in training mode; all of them where none is.
-
-        What only then runs is not recorded, and many more channels pass through the module that it belongs to.
-        """
-        found = []
-        for name in groups:
-            plan = self.graph.plan({name: range(1, self.plan.widths[name])})
-            try:
-                self._outputs(apply(self.model, plan).train())
-            except Exception:
-                found.append(name)
-        return tuple(found) or groups
-
-    def _shapes(
-        self, dense: nn.Module, pruned: nn.Module, tensors: Sequence[torch.Tensor], failure: str
-    ) -> tuple[list[torch.Size], list[torch.Size]] | None:
-        """The shapes of the outputs of both networks; None where the original does not run.
-
-        Raises:
-            VerificationError: only the pruned one does not; ``failure`` says what it does.
-        """
-        try:
-            expected = self._outputs(dense, tensors)
-        except Exception:
-            return None
-        try:
-            found = self._outputs(pruned, tensors)
-        except Exception as error:
-            failing = innermost_module(pruned, error)
-            raise VerificationError(
-                f"the pruned network {failure} in {failing or '(network)'}: {type(error).__name__}: {error}",
-                self._pruned_in(failing),
-            ) from error
-        return [t.shape for t in expected], [t.shape for t in found]
 
     def _first_use(self, names: Iterable[str]) -> tuple[str, str]:
         """The tensor among the named ones that is read first, and where."""

@@ -50,6 +50,17 @@ def by_another_function(network: Closing) -> Callable[[Tensor], Tensor]:
     return lambda x: OUTSIDE.append("run") or inner(x)  # type: ignore[func-returns-value]
 
 
+def by_list_of_functions(network: Closing) -> Callable[[Tensor], Tensor]:
+    steps: list[Callable[[Tensor], Any]] = [by_lambda(network), lambda x: x + 0 * network.second.bias.sum()]
+
+    def middle(x: Tensor) -> Any:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return middle
+
+
 def by_partial(network: Closing) -> Callable[[Tensor], Tensor]:
     return functools.partial(lambda offset, x: network.first(x) + offset, 0.0)
 
@@ -72,6 +83,7 @@ WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
     "default": by_default,
     "keyword": by_keyword,
     "another function": by_another_function,
+    "list of functions": by_list_of_functions,
     "partial": by_partial,
     "recursion": by_recursion,
     "hook": lambda network: (by_hook(network), by_lambda(network))[1],

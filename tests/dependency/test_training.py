@@ -1,5 +1,6 @@
 """What only training reads: it shrinks with the rest, and where that cannot be, the rest stays."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -158,3 +159,72 @@ def test_weights_that_depend_on_the_mode_are_refused_in_the_other_one() -> None:
     with pytest.raises(UnsupportedModelError, match=r"eval\(\) changes the weights of the network, first.weight first"):
         build_graph(model, EXAMPLE)
     halved(model.eval(), build_graph(model, EXAMPLE))
+
+
+class Gated(nn.Module):
+    """As the Balancer of Zipformers: it asserts its width, by chance, where gradients flow."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and random.random() < 0.99:
+            assert x.shape[1] == self.num_channels
+        return x
+
+
+@pytest.mark.parametrize("training_only", [False, True])
+def test_sizes_read_only_where_gradients_flow_follow(training_only: bool) -> None:
+    model = nn.Sequential(nn.Conv1d(1, 8, 3), Gated(8), nn.Conv1d(8, 1, 1)).double()
+    if training_only:
+        model[1].register_forward_pre_hook(lambda module, args: args if module.training else args[0].detach())
+    pruned = halved(model, build_graph(model, EXAMPLE))
+    assert pruned.get_submodule("1").num_channels == 4
+    pruned.train()(EXAMPLE).sum().backward()
+
+
+class Supervised(nn.Module):
+    """All heads run; training returns the outputs of all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv1d(1, 8, 1), nn.Conv1d(8, 8, 1)
+        self.heads = nn.ModuleList(nn.Conv1d(8, 2, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        first = self.first(x).relu()
+        outputs = [self.heads[0](first), self.heads[1](self.second(first).relu())]
+        return outputs if self.training else outputs[-1]
+
+
+def test_what_training_returns_keeps_its_shape() -> None:
+    model = Supervised().double()
+    graph = build_graph(model, EXAMPLE)
+    assert {group.name for group in graph.groups} == {"first.weight[0]", "second.weight[0]"}
+    assert [y.shape[1] for y in halved(model, graph).train()(EXAMPLE)] == [2, 2]
+
+
+def test_training_that_cannot_be_recorded_is_still_compared() -> None:
+    class Hidden(Supervised):
+        def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+            if self.training and torch.fx.experimental.proxy_tensor.get_proxy_mode() is not None:
+                raise RuntimeError("not to be recorded")
+            return super().forward(x)
+
+    result = prunegraph.prune(Hidden().double(), EXAMPLE, criterion="random", budget=Budget(ratio=0.5))
+    assert [y.shape[1] for y in result.model.train()(EXAMPLE)] == [2, 2]
+    assert set(result.report.unproved) == {"heads.0.weight[0]"}
+
+
+def test_widths_written_where_gradients_flow_are_not_proved() -> None:
+    class Written(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self[1](self[0](x))
+            return self[2](y * torch.ones(8, 1, dtype=y.dtype) if torch.is_grad_enabled() else y)
+
+    model = Written(nn.Conv1d(1, 6, 1), nn.Conv1d(6, 8, 1), nn.Conv1d(8, 1, 1)).double()
+    result = prunegraph.prune(model, EXAMPLE, criterion="random", budget=Budget(macs=0.8))
+    assert set(result.report.unproved) | {lock.name for lock in build_graph(model, EXAMPLE).locked} >= {"1.weight[0]"}
+    result.model.train()(EXAMPLE).sum().backward()

@@ -24,6 +24,12 @@ def _dist(x: Tensor, y: Tensor, p: float = 2) -> Tensor:
     return norm
 
 
+def _matrix_norm(
+    x: Tensor, kind: str = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, **options: Any
+) -> Any:
+    return torch.linalg.vector_norm(x, 2, dim, keepdim, **options) if kind == "fro" else NotImplemented
+
+
 def _select_scatter(x: Tensor, source: Tensor, dim: int, index: int) -> Tensor:
     result = x.clone()
     result.select(dim, index).copy_(source)
@@ -67,6 +73,7 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     aten.chain_matmul.default: _product,
     aten.addr.default: _addr,
     aten.dist.default: _dist,
+    aten.linalg_matrix_norm.str_ord: _matrix_norm,
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,
     aten.pad_sequence.default: _pad_sequence,

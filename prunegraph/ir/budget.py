@@ -32,8 +32,8 @@ class Budget:
         round_to: widths become multiples of this where they shrink; 8 or 16 suit tensor cores.
         min_width: no group becomes narrower than this (or than it is).
         include: only groups with a name, module or tensor that matches one of these patterns are pruned; empty for all.
-        exclude: groups that match one of these patterns stay whole.
-        pin: pattern -> width that the matching groups get, whatever their scores.
+        exclude: groups that match one of these patterns stay whole, unless they are pinned.
+        pin: pattern -> width that the matching groups get, whatever their scores; of several the last one holds.
 
     Raises:
         BudgetError: no cost is given, or a number is out of range.

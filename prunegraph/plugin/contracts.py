@@ -190,7 +190,14 @@ def run_criterion(
     reasons = refusals(criterion, graph, context) or _not_finite(weights)
     if reasons:
         raise CriterionError(f"criterion {criterion.name!r} cannot serve this request: {'; '.join(reasons)}")
+    versions = {name: weight._version for name, weight in weights.items()}
     scores = criterion.score(graph, weights, context)
+    changed = [name for name, weight in weights.items() if weight._version != versions[name]]
+    if changed:
+        raise CriterionError(
+            f"criterion {criterion.name!r} overwrote weights of the network, {changed[0]!r} first: load them again, "
+            "and let it work on copies"
+        )
     broken = faults(graph, scores)
     if broken:
         raise CriterionError(f"criterion {criterion.name!r} returned wrong scores: {'; '.join(broken)}")
@@ -207,6 +214,8 @@ def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) 
 
 def faults(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     """What is wrong with the scores: groups left out or made up, wrong lengths, values that are not finite."""
+    if not isinstance(scores, Mapping):
+        return (f"expected a dict from group names to tensors, got {type(scores).__name__}",)
     widths = {group.name: group.width for group in graph.groups}
     absent = [f"no scores for group {name!r}" for name in widths if name not in scores]
     unknown = [f"scores for {name!r}, which is no group" for name in scores if name not in widths]

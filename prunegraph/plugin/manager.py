@@ -13,6 +13,7 @@ from prunegraph.errors import CriterionError, PluginError
 from prunegraph.plugin import hookspecs
 from prunegraph.plugin.contracts import NEEDS, Criterion
 from prunegraph.rules.base import Rule
+from prunegraph.rules.book import RuleBook
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -44,7 +45,7 @@ def load_criteria(manager: pluggy.PluginManager) -> Mapping[str, Criterion]:
     """
     offers = [
         (plugin, _checked(plugin, criterion).name, criterion)
-        for plugin, criteria in _answers(manager, "prunegraph_criteria")
+        for plugin, criteria in _answers(manager, "prunegraph_criteria", (list, tuple))
         for criterion in criteria
     ]
     return _unique(sorted(offers, key=lambda offer: offer[1]), "a criterion named")
@@ -54,11 +55,20 @@ def load_op_rules(manager: pluggy.PluginManager) -> Mapping[OpOverload, Rule]:
     """Collects the op rules of all plug-ins, ``operator -> rule``.
 
     Raises:
-        PluginError: two plug-ins offer a rule for the same operator; names both.
+        PluginError: a plug-in offers something that is no rule, or one for an operator that has one in prunegraph;
+            two plug-ins offer a rule for the same operator; names the plug-ins.
     """
-    offers = [
-        (plugin, op, rule) for plugin, rules in _answers(manager, "prunegraph_op_rules") for op, rule in rules.items()
-    ]
+    built_in = RuleBook()
+    offers = []
+    for plugin, rules in _answers(manager, "prunegraph_op_rules", (Mapping,)):
+        for op, rule in rules.items():
+            if isinstance(rule, type) or not isinstance(rule, Rule):
+                raise PluginError(
+                    f"plug-in {plugin!r} offers {rule!r} for operator {op!s}; expected an object of a Rule"
+                )
+            if built_in.find(op) is not None:
+                raise PluginError(f"plug-in {plugin!r} offers a rule for operator {op!s}, which has one in prunegraph")
+            offers.append((plugin, op, rule))
     return _unique(offers, "a rule for operator")
 
 
@@ -102,15 +112,21 @@ def _register(manager: pluggy.PluginManager, plugin: object, label: str) -> None
         raise PluginError(f"plug-in {label!r} cannot be registered: {error}") from error
 
 
-def _answers(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, Any]]:
+def _answers(manager: pluggy.PluginManager, hook: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
     """What each plug-in returns from a hook, by name of the plug-in; pluggy's own call would lose the names."""
     for plugin in sorted(getattr(manager.hook, hook).get_hookimpls(), key=lambda found: found.plugin_name):
         try:
-            yield plugin.plugin_name, plugin.function()
+            answer = plugin.function()
         except Exception as error:
             raise PluginError(
                 f"hook {hook} of plug-in {plugin.plugin_name!r} failed: {type(error).__name__}: {error}"
             ) from error
+        if not isinstance(answer, kinds):
+            wanted = " or a ".join("dict" if kind is Mapping else kind.__name__ for kind in kinds)
+            raise PluginError(
+                f"hook {hook} of plug-in {plugin.plugin_name!r} returned {answer!r}; it must return a {wanted}"
+            )
+        yield plugin.plugin_name, answer
 
 
 def _unique(offers: Iterable[tuple[str, Key, Value]], what: str) -> Mapping[Key, Value]:

@@ -53,11 +53,19 @@ def test_good_scores_pass_through() -> None:
         ({"first": torch.ones(2, dtype=torch.complex64)}, "real numbers, got torch.complex64"),
         ({"first": torch.ones(2, dtype=torch.bool)}, "real numbers, got torch.bool"),
         ({"first": [1.0, 2.0]}, "real numbers, got list"),
+        (None, "a dict from group names to tensors, got NoneType"),
     ],
 )
 def test_wrong_scores_are_refused_naming_criterion_and_group(scores: Any, message: str) -> None:
     with pytest.raises(CriterionError, match=f"'scripted'.*{message}"):
         run_criterion(Scripted(scores=scores), graph(), WEIGHTS, CONTEXT)
+
+
+def test_overwritten_weights_are_told() -> None:
+    weights = {name: weight.clone() for name, weight in WEIGHTS.items()}
+    criterion = Scripted(scores={"first": torch.ones(2)}, on_score=weights["second.weight"].abs_)
+    with pytest.raises(CriterionError, match=r"'scripted' overwrote weights.*'second\.weight'.*on copies"):
+        run_criterion(criterion, graph(), weights, CONTEXT)
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -126,12 +126,38 @@ def test_an_unknown_criterion_lists_what_there_is_and_what_was_meant() -> None:
 
 def test_op_rules_of_all_plug_ins_are_collected() -> None:
     one, two = PassThrough(), PassThrough()
-    relu, gelu = torch.ops.aten.relu.default, torch.ops.aten.gelu.default
-    manager = create_manager(rule_plugin("one", {relu: one}), rule_plugin("two", {gelu: two}))
-    assert load_op_rules(manager) == {relu: one, gelu: two}
+    first, second = torch.ops.aten.special_airy_ai.default, torch.ops.aten.special_bessel_j0.default
+    manager = create_manager(rule_plugin("one", {first: one}), rule_plugin("two", {second: two}))
+    assert load_op_rules(manager) == {first: one, second: two}
 
 
 def test_an_op_with_two_rules_is_refused_naming_both_plug_ins() -> None:
-    rules = {torch.ops.aten.relu.default: PassThrough()}
-    with pytest.raises(PluginError, match=r"'one' and 'two' both offer a rule for operator aten\.relu\.default"):
+    rules = {torch.ops.aten.special_airy_ai.default: PassThrough()}
+    with pytest.raises(PluginError, match=r"'one' and 'two' both offer a rule for operator aten\.special_airy_ai"):
         load_op_rules(create_manager(rule_plugin("one", rules), rule_plugin("two", rules)))
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({torch.ops.aten.conv1d.default: PassThrough()}, r"'mine' offers a rule for operator aten\.conv1d.*has one"),
+        ({torch.ops.aten.special_airy_ai.default: PassThrough}, "'mine' offers <class .*expected an object"),
+        ([PassThrough()], "hook prunegraph_op_rules of plug-in 'mine' returned .*must return a dict"),
+    ],
+    ids=["known op", "class", "list"],
+)
+def test_op_rules_that_cannot_be_used_name_their_plug_in(rules: Any, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        load_op_rules(create_manager(rule_plugin("mine", rules)))
+
+
+@pytest.mark.parametrize("answer", [None, Random(name="mine")], ids=["nothing", "one criterion"])
+def test_a_hook_that_returns_no_list_names_its_plug_in(answer: Any) -> None:
+    @hookimpl
+    def prunegraph_criteria() -> Any:
+        return answer
+
+    odd = ModuleType("odd")
+    odd.prunegraph_criteria = prunegraph_criteria  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match=r"'odd' returned .*must return a list or a tuple"):
+        load_criteria(create_manager(odd))

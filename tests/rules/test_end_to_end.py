@@ -291,6 +291,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         ),
         [8],
     ),
+    "norm-of-a-matrix": (lambda: Applied(lambda y, z: (y / torch.linalg.matrix_norm(z, keepdim=True),)), [8, 8]),
     "distance": (lambda: Applied(lambda y, z: (y / torch.dist(y, z, 3),)), [8]),
     "scattered-into-a-copy": (
         lambda: Applied(lambda y, z: (y.select_scatter(z[..., 0], 2, 1).slice_scatter(z[..., :2], 2, -3, -1),)),

@@ -1,6 +1,7 @@
 """What the pruned network must do wherever the original does it: train, and take other inputs than the example."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -46,7 +47,9 @@ class Runs:
             return Nested.of(model(*args, **kwargs)).tensors
 
     def backward(self) -> str:
-        """The backward pass in eval mode."""
+        """The backward pass in eval mode; the original's tells only where the pruned network has none."""
+        with suppress(Exception):
+            return f"{self._backward(copy_of(self.pruned))} parameters receive gradients"
         ran = self._both(self._backward, copy_of, "has no backward pass, which the original has:")
         return f"{ran[1]} parameters receive gradients" if ran else "the original has no backward pass"
 

@@ -62,11 +62,42 @@ class _Sampler(fx.Interpreter):
         return value
 
 
-def diverging_value(
+Samples: TypeAlias = Mapping[str, _Sample]
+"""Node name of a record -> what its value looks like."""
+
+
+def masked_run(
     graph: DependencyGraph,
     program: MaskedProgram,
     kept: NDArray[np.bool_],
     keep: Tensor,
+    inputs: tuple[Tensor, ...],
+) -> tuple[list[Tensor], Samples]:
+    """The outputs of the exact masked program, and samples of its values at channels that stay.
+
+    Args:
+        graph: of the original.
+        program: its exact masked program.
+        kept: for each channel whether it stays.
+        keep: the same as keep values, shape ``(channels,)``.
+        inputs: the example's tensors.
+    """
+    stays = np.append(kept, True)[graph.channel_of]
+
+    def present(name: str) -> _Present:
+        labels = graph.labels.get(name)
+        flat = labels if isinstance(labels, tuple) else ()
+        return [np.flatnonzero(stays[atoms]) if isinstance(atoms, np.ndarray) else None for atoms in flat]
+
+    sampler = _Sampler(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")), present)
+    torch.manual_seed(0)
+    outputs = sampler.run(*program.operands(keep, inputs))
+    return list(outputs), sampler.samples
+
+
+def diverging_value(
+    graph: DependencyGraph,
+    masked: Samples,
     recorded: Trace,
     weights: Mapping[str, Tensor],
     inputs: tuple[Tensor, ...],
@@ -75,9 +106,7 @@ def diverging_value(
 
     Args:
         graph: of the original.
-        program: its exact masked program.
-        kept: for each channel whether it stays.
-        keep: the same as keep values, shape ``(channels,)``.
+        masked: samples of its exact masked program.
         recorded: the record of the pruned network.
         weights: its tensors by name.
         inputs: the example's tensors.
@@ -87,7 +116,6 @@ def diverging_value(
     """
     if recorded.operations != graph.trace.operations:
         return None
-    masked = _samples_of_masked(graph, program, np.append(kept, True)[graph.channel_of], keep, inputs)
     pruned = _samples_of_trace(recorded, weights, inputs)
     for node, other in zip(graph.trace.graph.nodes, recorded.graph.nodes, strict=False):
         if node.name in masked and other.name in pruned:
@@ -98,25 +126,7 @@ def diverging_value(
     return None
 
 
-def _samples_of_masked(
-    graph: DependencyGraph,
-    program: MaskedProgram,
-    stays: NDArray[np.bool_],
-    keep: Tensor,
-    inputs: tuple[Tensor, ...],
-) -> dict[str, _Sample]:
-    def present(name: str) -> _Present:
-        labels = graph.labels.get(name)
-        flat = labels if isinstance(labels, tuple) else ()
-        return [np.flatnonzero(stays[atoms]) if isinstance(atoms, np.ndarray) else None for atoms in flat]
-
-    sampler = _Sampler(program.program, lambda node: str(node.meta.get("origin", f"masked {node.name}")), present)
-    torch.manual_seed(0)
-    sampler.run(*program.operands(keep, inputs))
-    return sampler.samples
-
-
-def _samples_of_trace(trace: Trace, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> dict[str, _Sample]:
+def _samples_of_trace(trace: Trace, weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Samples:
     sampler = _Sampler(trace.as_module(), lambda node: node.name, lambda name: [])
     torch.manual_seed(0)
     tensors = [weights[spec.name].detach().clone() for spec in trace.tensors.values()]

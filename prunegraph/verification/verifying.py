@@ -25,7 +25,7 @@ from prunegraph.verification.explaining import advice, describe
 from prunegraph.verification.other_inputs import heard
 from prunegraph.verification.replay import values_of_masked, values_of_trace
 from prunegraph.verification.runs import Runs
-from prunegraph.verification.values import diverging_value
+from prunegraph.verification.values import Samples, diverging_value, masked_run
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -179,7 +179,9 @@ class _Verification:
 
     def _compare(self, recorded: Trace) -> tuple[float, float]:
         try:
-            expected = self._masked_outputs()
+            expected, values = masked_run(
+                self.graph, self.masked, self.graph.kept_channels(self.plan.kept), self._keep(), self.example.tensors
+            )
         except RuntimeError as error:
             self._refuse_changed_reads(sizes=True)
             raise VerificationError(f"the exact masked program does not run: {error}") from error
@@ -201,7 +203,7 @@ class _Verification:
                 self._pruned_around(site.module, (site.file, site.line)),
             )
         self._refuse_undefined(recorded, found)
-        self._refuse_diverging_values(recorded, tolerance)
+        self._refuse_diverging_values(values, recorded, tolerance)
         return difference, tolerance
 
     def _compare_in_double(self) -> tuple[float, float] | None:
@@ -217,12 +219,11 @@ class _Verification:
         except (PrunegraphError, RuntimeError):
             return None
 
-    def _refuse_diverging_values(self, recorded: Trace, tolerance: float) -> None:
+    def _refuse_diverging_values(self, masked: Samples, recorded: Trace, tolerance: float) -> None:
         """Raises where a value on the way is wrong, be it hidden in the output behind what is much larger."""
         if tolerance > _TOLERANCE[torch.float32]:
             return
-        kept, weights = self.graph.kept_channels(self.plan.kept), named_tensors(self.pruned)
-        node = diverging_value(self.graph, self.masked, kept, self._keep(), recorded, weights, self.example.tensors)
+        node = diverging_value(self.graph, masked, recorded, named_tensors(self.pruned), self.example.tensors)
         if node is not None:
             site = self.graph.trace.site(node)
             raise VerificationError(
@@ -257,10 +258,6 @@ class _Verification:
         kept = torch.from_numpy(self.graph.kept_channels(self.plan.kept))
         reference = next(p for p in self.model.parameters())
         return kept.to(reference.device, torch.float64 if reference.dtype == torch.float64 else torch.float32)
-
-    def _masked_outputs(self) -> list[torch.Tensor]:
-        torch.manual_seed(0)
-        return self.masked.run(self._keep(), self.example.tensors)
 
     def _first_use(self, names: Iterable[str]) -> tuple[str, str]:
         """The tensor among the named ones that is read first, and where."""

@@ -16,12 +16,15 @@ from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 
 def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
     """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of it."""
-    containers = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
-    tensors = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    parts = containers | tensors | {id(module) for module in model.modules()}
-    held = [value for module in model.modules() for value in _within(vars(module))]
-    functions = {id(value): value for value in held if isinstance(value, FunctionType)}
+    held = (value for module in model.modules() for value in _within(vars(module)))
+    functions = {id(f): f for f in held if isinstance(f, FunctionType) and next(_held_by(f), None) is not None}
+    parts = _parts(model) if functions else set()
     return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
+
+
+def _parts(model: nn.Module) -> set[int]:
+    containers = settings_in(value for _, value in all_ordinary_attributes(model))
+    return {id(part) for part in (*containers, *model.parameters(), *model.buffers(), *model.modules())}
 
 
 def unfilled_copy(function: FunctionType) -> FunctionType:

@@ -16,6 +16,7 @@ from prunegraph.dependency.grouping import tabulate
 from prunegraph.dependency.label_space import CONVERSION, LabelSpace, SizeUse, conversion_lock
 from prunegraph.ir.channels import Lock
 from prunegraph.ir.sizes import (
+    RELATIONS,
     Attribute,
     Constant,
     Expression,
@@ -28,6 +29,7 @@ from prunegraph.ir.sizes import (
     leaves,
     recorded_value,
 )
+from prunegraph.ir.trace import Comparison
 from prunegraph.rules.base import Atoms, Labels
 
 _TRIALS = 10
@@ -141,16 +143,33 @@ def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArr
 
 
 def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUse]:
-    """``assert x.shape[1] == self.channels`` tells what the attribute counts, ``== 64`` that the width stays."""
+    """``assert x.shape[1] == self.channels`` tells what the attribute counts, ``== 64`` that the width stays.
+
+    So does ``>=``, if the two are equal: with fewer channels and the attribute as it was it would come out otherwise.
+    """
     found = []
     for comparison, site in space.trace.comparisons.items():
         for shape, other in ((comparison.left, comparison.right), (comparison.right, comparison.left)):
-            if not comparison.found_equal or not isinstance(shape, ShapeOf) or labels.get(shape.node) is None:
+            if not isinstance(shape, ShapeOf) or labels.get(shape.node) is None or not _needs_all(comparison, shape):
                 continue
             atoms = labels[shape.node][shape.dim]
-            if isinstance(other, Constant) or attributes(other):
+            tells = atoms is not None or comparison.found_equal
+            if tells and (isinstance(other, Constant) or attributes(other)):
                 found.append(SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=site))
     return found
+
+
+def _needs_all(comparison: Comparison, shape: ShapeOf) -> bool:
+    """Whether both sides are equal, and one channel less would turn the comparison."""
+
+    def sides(less: int) -> list[Number]:
+        def value_of(leaf: Leaf) -> Number:
+            return max(shape.value - less, 1) if leaf == shape else leaf.value
+
+        return [evaluate(side, value_of) for side in (comparison.left, comparison.right)]
+
+    left, right = sides(0)
+    return left == right and RELATIONS[comparison.relation](*sides(1)) != comparison.outcome
 
 
 def _conversions(space: LabelSpace) -> list[SizeUse]:

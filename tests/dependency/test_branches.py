@@ -100,3 +100,41 @@ def test_a_width_that_the_code_asks_for_stays() -> None:
     graph = prunegraph.build_graph(WrittenWidth(), EXAMPLE)
     assert not graph.groups
     assert any("test_branches.py" in str(lock.site) for group in graph.locked for lock in group.locks)
+
+
+class AtLeast(nn.Module):
+    """Asks whether a value has as many channels as an attribute says, which nothing else reads."""
+
+    def __init__(self, relation: str) -> None:
+        super().__init__()
+        self.width, self.relation = 6, relation
+        self.first, self.last = nn.Conv1d(4, 6, 1), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        found = {
+            "attribute <= size": lambda: self.width <= x.shape[1],
+            "size >= attribute": lambda: x.shape[1] >= self.width,
+            "not attribute > size": lambda: not self.width > x.shape[1],
+            "size == attribute": lambda: x.shape[1] == self.width,
+            "size <= attribute": lambda: x.shape[1] <= self.width,
+        }[self.relation]()
+        if not found:
+            raise ValueError("too few channels")
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("relation", "width"),
+    [
+        ("attribute <= size", 3),
+        ("size >= attribute", 3),
+        ("not attribute > size", 3),
+        ("size == attribute", 3),
+        ("size <= attribute", 6),
+    ],
+)
+def test_an_attribute_that_the_size_must_reach_follows(relation: str, width: int) -> None:
+    result = prunegraph.prune(AtLeast(relation), EXAMPLE, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.first.out_channels == 3
+    assert result.model.width == width

@@ -27,10 +27,12 @@ class LatencyModel:
         profile: what its ops take on the device.
 
     Raises:
-        InputError: the profile is of another network, or of other input shapes.
+        InputError: the profile is none, or of another network, or of other input shapes.
     """
 
     def __init__(self, graph: DependencyGraph, profile: LatencyProfile) -> None:
+        if not isinstance(profile, LatencyProfile):
+            raise InputError(f"expected a LatencyProfile, got {profile!r}; LatencyProfile.load reads a saved one")
         self._work = op_work(graph)
         if profile.network != fingerprint(graph) or tuple(op.node for op in profile.ops) != self._work.nodes:
             raise InputError(

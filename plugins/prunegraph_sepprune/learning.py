@@ -162,4 +162,7 @@ def _batches(data: Iterable[tuple[Any, Any]] | None, start: int, end: int) -> It
                 yield batch
             number += 1
         if number == before:
-            raise CriterionError("the data hold no batch; give batches (inputs, targets), such as a list")
+            raise CriterionError(
+                f"the data hold no batch, after {number} of {end}; a generator can be gone through only once: give a "
+                "list or a DataLoader"
+            )

@@ -64,6 +64,7 @@ InputShape = Annotated[
     typer.Option(help="Shape of an example input, as 1,1,8000; repeat it for networks with several inputs."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON, instead of tables.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The only source of randomness.")]
 Top = Annotated[int, typer.Option(min=0, help="Rows to show of each table; 0 shows all.")]
 
 
@@ -95,8 +96,7 @@ def inspect(
     """Show what a network costs, which channels can go together, and what is locked and why."""
     request = network_request(network, checkpoint, kwargs, input_shape)
     with working():
-        if graphml is not None and not graphml.parent.is_dir():
-            raise InputError(f"there is no directory {graphml.parent} for {graphml.name}")
+        check_file(graphml)
         model, example = open_network(request)
         with Stages().stage("recording and analysing"):
             graph = build_graph(model, example)
@@ -181,7 +181,7 @@ def prune(  # noqa: PLR0913 - one parameter per option
             help="File in which a long scoring keeps its state, and from which it goes on.", rich_help_panel="Speech"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
+    seed: Seed = 0,
     destination: Annotated[
         Path | None, typer.Option("--output", help="Directory to save the result in; without it, nothing is saved.")
     ] = None,
@@ -288,6 +288,18 @@ def network_request(
         shapes=parse_shapes(shapes or ()),
         seed=seed,
     )
+
+
+def check_file(file: Path | None) -> None:
+    """Looks at where a file is to be written, before any work.
+
+    Raises:
+        InputError: there is no such directory, or the name is a directory's.
+    """
+    if file is not None and file.is_dir():
+        raise InputError(f"{file} is a directory; give the name of a file")
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"there is no directory {file.parent} for {file.name}")
 
 
 def _pins(texts: Sequence[str]) -> Mapping[str, int]:

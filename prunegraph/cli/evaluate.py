@@ -10,7 +10,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, Seed, network_request
 from prunegraph.cli.mixtures import MixtureRequest, open_mixtures
 from prunegraph.cli.network import NetworkRequest, find_device, floating_dtype, open_network
 from prunegraph.cli.shell import Stages, note, output, print_json, working
@@ -92,7 +92,7 @@ def evaluate_command(  # noqa: PLR0913 - one parameter per option
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Measure how well, and how fast, a network or a saved result separates two speakers."""

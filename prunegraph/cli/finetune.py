@@ -15,7 +15,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, Seed, network_request
 from prunegraph.cli.network import floating_dtype, open_network
 from prunegraph.cli.rounds import RoundsRequest, gradual_pruning, recovered
 from prunegraph.cli.shell import note, output, print_json, working
@@ -105,7 +105,7 @@ def finetune(  # noqa: PLR0913 - one parameter per option
         str, typer.Option(help="32-true, bf16-mixed or 16-mixed.", rich_help_panel="Devices")
     ] = "32-true",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write a TensorBoard log into the run.")] = False,
-    seed: Annotated[int, typer.Option(help="The only source of randomness.")] = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Recover the quality of a saved result: closed-form compensation, then training on mixtures of speakers."""

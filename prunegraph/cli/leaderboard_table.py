@@ -1,6 +1,6 @@
 """The leaderboard as tables for people: one for each network and budget."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich import box
@@ -23,22 +23,46 @@ def show_leaderboard(console: Console, rows: Sequence[Row]) -> None:
     pruned = [row for row in means if row.criterion != DENSE]
     for (network, budget), group in groupby(pruned, key=lambda row: (row.network, row.budget)):
         ranked = sorted(group, key=lambda row: -row.final[0])
-        table = Table(title=f"{network}, {budget:.0%} of the MACs", title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("criterion")
-        for heading in (*stages, *_HEADINGS):
-            table.add_column(heading, justify="right", overflow="fold")
-        for row in (*([dense[network]] if network in dense else []), *ranked):
-            table.add_row(*_cells(row, stages))
-        console.print()
-        console.print(table)
+        shown = (*([dense[network]] if network in dense else []), *ranked)
+        names = [row.criterion if row.fair else f"{row.criterion} (!)" for row in shown]
+        figures = zip((*stages, *_HEADINGS), *(_cells(row, stages) for row in shown), strict=True)
+        for number, part in enumerate(_parts([("criterion", *names), *figures], console.width - 1)):
+            title = f"{network}, {budget:.0%} of the MACs{', continued' * (number > 0)}"
+            console.print()
+            console.print(_table(title, part))
     console.print(Text(_caption(rows), "dim"))
+
+
+def _parts(columns: Sequence[Sequence[str]], width: int) -> Iterator[list[Sequence[str]]]:
+    """The columns in as many tables as they need in a terminal of that width, each with the first column."""
+    first, *others = columns
+    part, used = [first], _width(first)
+    for column in others:
+        if used + _width(column) > width and len(part) > 1:
+            yield part
+            part, used = [first], _width(first)
+        part.append(column)
+        used += _width(column)
+    yield part
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(map(len, column)) + 3
+
+
+def _table(title: str, columns: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, (heading, *_) in enumerate(columns):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def _cells(row: Row, stages: Sequence[str]) -> list[str]:
     figures = [_decibels(row.quality(stage)) for stage in stages]
     scoring = "" if row.scoring_s is None else f"{row.scoring_s:.1f} s"
     return [
-        row.criterion if row.fair else f"{row.criterion} (!)",
         *figures,
         f"{row.macs_per_second / 1e6:.1f} M",
         f"{row.macs_share:.1%}",

@@ -187,7 +187,7 @@ def _where(error: BaseException) -> str:
 
 
 def _load_checkpoint(model: nn.Module, file: Path) -> None:
-    state = _state_dict(file)
+    state = _without_prefix(_state_dict(file), model)
     try:
         keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -200,6 +200,16 @@ def _load_checkpoint(model: nn.Module, file: Path) -> None:
     ]
     if faults:
         raise InputError(f"{file} does not fit {type(model).__name__}: {'; '.join(faults)}")
+
+
+def _without_prefix(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """As the network names its tensors, where a wrapper wrote ``module.`` or ``model.`` before every name."""
+    names, first = model.state_dict().keys(), next(iter(state), "")
+    for end in (i for i, letter in enumerate(first, 1) if letter == "."):
+        shortened = {name.removeprefix(first[:end]): tensor for name, tensor in state.items()}
+        if shortened.keys() == names:
+            return shortened
+    return state
 
 
 def _state_dict(file: Path) -> dict[str, torch.Tensor]:
@@ -235,7 +245,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _random_inputs(request: NetworkRequest, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(request.seed)
-    return tuple(torch.randn(shape, generator=generator).to(dtype) for shape in request.shapes)
+    try:
+        return tuple(torch.randn(shape, generator=generator).to(dtype) for shape in request.shapes)
+    except (RuntimeError, TypeError) as error:  # more than there is memory for, or than torch can count
+        shapes = " and ".join(",".join(map(str, shape)) for shape in request.shapes)
+        raise InputError(f"no example input of shape {shapes} can be made; give a shorter one") from error
 
 
 def _dtype(tensors: Any) -> torch.dtype:

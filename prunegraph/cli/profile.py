@@ -8,7 +8,7 @@ import torch
 import typer
 
 from prunegraph.capture.example import normalise_example
-from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, network_request
+from prunegraph.cli.commands import Checkpoint, InputShape, Json, Kwargs, Network, check_file, network_request
 from prunegraph.cli.network import open_network
 from prunegraph.cli.shell import Stages, note, output, print_json, working
 from prunegraph.cli.tables import show_profile, show_rounding
@@ -38,6 +38,7 @@ def profile_command(  # noqa: PLR0913 - one parameter per option
     destination: Annotated[
         Path | None, typer.Option("--output", help="JSON file for prunegraph prune --profile.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier file of that name.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure what a network's ops take on this device, so that prune can meet a latency."""
@@ -45,8 +46,9 @@ def profile_command(  # noqa: PLR0913 - one parameter per option
     if threads is not None:
         torch.set_num_threads(threads)
     with working():
-        if destination is not None and not destination.parent.is_dir():
-            raise InputError(f"there is no directory {destination.parent} for {destination.name}")
+        check_file(destination)
+        if destination is not None and destination.exists() and not force:
+            raise InputError(f"{destination} exists already; give another --output, or --force to replace it")
         model, example = open_network(request)
         model, example = model.to(_device(device)), _moved(example, _device(device))
         stages = Stages()

@@ -37,7 +37,7 @@ MixtureName = Annotated[
     str | None,
     typer.Option(help="Which manifest of mixtures to take, such as mix_clean.", rich_help_panel=_PANEL),
 ]
-SampleRate = Annotated[int, typer.Option(help="Of the network, in Hz.", rich_help_panel=_PANEL)]
+SampleRate = Annotated[int, typer.Option(min=1, help="Of the network, in Hz.", rich_help_panel=_PANEL)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.state import seeded
-from prunegraph.errors import CriterionError
+from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.importance.gradients import BatchGradients
 from prunegraph.importance.moments import InputMoments
@@ -68,6 +69,7 @@ def score(
             the weights are not finite, or it returned something else than scores.
     """
     chosen = as_criterion(criterion)
+    _check_request(seed, data, loss)
     parameters = {s.name: graph.weights[s.name] for s in graph.trace.tensors.values() if s.is_parameter}
     if masked_program is None and "masked_program" in chosen.needs:
         masked_program = MaskedProgram(graph)
@@ -87,6 +89,15 @@ def score(
     )
     with seeded(seed, parameters.values()):  # loaders that shuffle, losses and networks may draw
         return run_criterion(chosen, graph, parameters, context)
+
+
+def _check_request(seed: Any, data: Any, loss: Any) -> None:
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise InputError(f"seed={seed!r} must be a whole number from 0 to below 2**63")
+    if data is not None and not isinstance(data, Iterable):
+        raise InputError(f"data={data!r} must be batches (inputs, targets), such as a list or a DataLoader")
+    if loss is not None and not callable(loss):
+        raise InputError(f"loss={loss!r} must be a function loss(output, targets) that returns a scalar tensor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

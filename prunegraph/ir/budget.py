@@ -1,6 +1,6 @@
 """`Budget`: how much of a network may stay, and under which conditions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Integral, Real
@@ -58,6 +58,9 @@ class Budget:
         for name in ("include", "exclude"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, (getattr(self, name),))
+            given = getattr(self, name)
+            if not isinstance(given, Collection) or not all(isinstance(pattern, str) for pattern in given):
+                raise BudgetError(f"{name}={given!r} must be patterns, such as {name}=('encoder.*',)")
         if self.has_costs + (self.ratio is not None) + (self.threshold is not None) != 1:
             raise BudgetError(
                 "give a budget as macs=..., params=..., latency_ms=... and/or rtf=..., or as ratio=..., or as "

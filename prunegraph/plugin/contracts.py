@@ -1,5 +1,6 @@
 """What a plug-in provides: the contract of a criterion, and the one way in which the host runs it."""
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prunegraph.errors import CriterionError
+from prunegraph.errors import CriterionError, PrunegraphError
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.channels import ChannelGroup, LockedGroup
 from prunegraph.ir.cost import Cost
@@ -191,7 +192,14 @@ def run_criterion(
     if reasons:
         raise CriterionError(f"criterion {criterion.name!r} cannot serve this request: {'; '.join(reasons)}")
     versions = {name: weight._version for name, weight in weights.items()}
-    scores = criterion.score(graph, weights, context)
+    try:
+        scores = criterion.score(graph, weights, context)
+    except PrunegraphError:
+        raise
+    except Exception as error:
+        raise CriterionError(
+            f"criterion {criterion.name!r} failed: {type(error).__name__}: {error}{_where(error)}"
+        ) from error
     changed = [name for name, weight in weights.items() if weight._version != versions[name]]
     if changed:
         raise CriterionError(
@@ -209,7 +217,15 @@ def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) 
     missing = tuple(
         f"it needs {_MENDS.get(need, need)}" for need in sorted(criterion.needs) if getattr(context, need) is None
     )
-    return missing or tuple(criterion.supports(graph, context))
+    if missing:
+        return missing
+    reasons = criterion.supports(graph, context)
+    if not isinstance(reasons, tuple | list) or not all(isinstance(reason, str) for reason in reasons):
+        raise CriterionError(
+            f"criterion {criterion.name!r}: supports() returned {reasons!r}; it must return a tuple of reasons, empty "
+            "when the criterion can serve the request"
+        )
+    return tuple(reasons)
 
 
 def faults(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
@@ -225,6 +241,12 @@ def faults(graph: GraphView, scores: Mapping[str, torch.Tensor]) -> tuple[str, .
         if name in scores and (fault := _fault(scores[name], width))
     ]
     return (*absent, *unknown, *wrong)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def _not_finite(weights: Mapping[str, torch.Tensor]) -> tuple[str, ...]:

@@ -37,6 +37,15 @@ def _check_one_line(result, message: str) -> None:
         ([f"{HERE}:NETWORK", *SHAPE, "--kwargs", '{"width": 3}'], "takes no --kwargs"),
         ([*SEPARATOR, "--checkpoint", "nowhere.pt"], "there is no checkpoint nowhere.pt"),
         ([*SEPARATOR, "--graphml", "nowhere/graph.graphml"], "there is no directory nowhere"),
+        ([*SEPARATOR, "--graphml", "."], ". is a directory; give the name of a file"),
+        (
+            [f"{HERE}:separator", "--input-shape", f"1,1,{10**15}"],
+            "no example input of shape 1,1,1000",
+        ),
+        (
+            [f"{HERE}:separator", "--input-shape", f"1,1,{10**30}"],
+            "no example input of shape 1,1,1000",
+        ),
     ],
 )
 def test_a_mistake_about_the_network(run, arguments: list[str], message: str) -> None:
@@ -81,6 +90,9 @@ def test_a_network_without_anything_to_prune(run) -> None:
         ["inspect", *SEPARATOR, "--kwargs", "{"],
         ["inspect", *SEPARATOR, "--kwargs", "[1]"],
         ["inspect", *SEPARATOR, "--colour"],
+        ["prune", *SEPARATOR, "--macs", "0.5", "--seed", str(2**64)],
+        ["prune", *SEPARATOR, "--macs", "0.5", "--seed", "-1"],
+        ["prune", *SEPARATOR, "--macs", "0.5", "--sample-rate", "0"],
         ["inspect"],
         ["verify", SEPARATOR[0]],
         ["shrink"],
@@ -94,7 +106,11 @@ def test_wrong_usage_exits_with_2(run, arguments: list[str]) -> None:
 
 
 def _other_keys(state: dict) -> dict:
-    return {f"module.{name}": tensor for name, tensor in state.items()}
+    return {name.replace("encoder.", "front."): tensor for name, tensor in state.items()}
+
+
+def _half_wrapped(state: dict) -> dict:
+    return {f"module.{name}" if name < "e" else name: tensor for name, tensor in state.items()}
 
 
 def _other_shape(state: dict) -> dict:
@@ -109,7 +125,8 @@ def _without_bias(state: dict) -> dict:
 @pytest.mark.parametrize(
     ("change", "messages"),
     [
-        (_other_keys, ["9 missing keys: encoder.weight, encoder.bias", "9 unexpected keys: module.", "and 4 more"]),
+        (_other_keys, ["2 missing keys: encoder.weight, encoder.bias", "2 unexpected keys: front."]),
+        (_half_wrapped, ["2 unexpected keys: module.decoder."]),
         (_other_shape, ["size mismatch for encoder.weight"]),
         (_without_bias, ["1 missing keys: decoder.bias"]),
     ],
@@ -120,6 +137,20 @@ def test_a_checkpoint_of_another_network(run, tmp_path, suffix: str, change, mes
     result = run("inspect", *SEPARATOR, "--checkpoint", file)
     for message in messages:
         _check_one_line(result, message)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "model._orig_mod."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_checkpoint_of_the_network_in_a_wrapper(run, tmp_path, suffix: str, prefix: str) -> None:
+    """As DataParallel, Lightning and torch.compile write them."""
+    own, wrapped = tmp_path / f"own{suffix}", tmp_path / f"wrapped{suffix}"
+    save = safetensors.torch.save_file if suffix == ".safetensors" else torch.save
+    state = Separator().state_dict()
+    save(state, own)
+    save({f"{prefix}{name}": tensor for name, tensor in state.items()}, wrapped)
+    plans = [run("prune", *SEPARATOR, "--macs", 0.5, "--json", "--checkpoint", file) for file in (own, wrapped)]
+    assert plans[0].exit_code == 0
+    assert plans[0].stdout == plans[1].stdout
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,10 @@ def test_mistakes_of_prune(run, table: Path, tmp_path: Path, arguments: list, me
         (["--device", "meta"], "there is no device meta on this machine"),
         (["--seconds", 0], "must be positive"),
         (["--output", "nowhere/table.json"], "there is no directory nowhere"),
+        (["--output", "pyproject.toml"], "pyproject.toml exists already; give another --output, or --force"),
         (["--cuda-graphs"], "need the network and its example inputs on a GPU"),
     ],
-    ids=["device", "meta", "seconds", "folder", "cuda-graphs"],
+    ids=["device", "meta", "seconds", "folder", "existing", "cuda-graphs"],
 )
 def test_mistakes_of_profile(run, arguments: list, message: str) -> None:
     result = run("profile", *NETWORK, *arguments)

@@ -68,6 +68,28 @@ def test_overwritten_weights_are_told() -> None:
         run_criterion(criterion, graph(), weights, CONTEXT)
 
 
+def test_a_criterion_that_fails_is_named_with_its_line() -> None:
+    def fail() -> None:
+        raise KeyError("gamma")
+
+    with pytest.raises(CriterionError, match=r"'scripted' failed: KeyError: 'gamma' \(.*test_contracts\.py:\d+\)"):
+        run_criterion(Scripted(on_score=fail), graph(), WEIGHTS, CONTEXT)
+
+
+def test_what_a_criterion_tells_itself_is_left_as_it_is() -> None:
+    def refuse() -> None:
+        raise CriterionError("give more batches")
+
+    with pytest.raises(CriterionError, match=r"^give more batches$"):
+        run_criterion(Scripted(on_score=refuse), graph(), WEIGHTS, CONTEXT)
+
+
+@pytest.mark.parametrize("reasons", [None, True, "not this one", (1,)])
+def test_reasons_of_another_kind_are_refused(reasons: Any) -> None:
+    with pytest.raises(CriterionError, match=r"'scripted': supports\(\) returned .*must return a tuple of reasons"):
+        run_criterion(Scripted(reasons=reasons, on_score=work), graph(), WEIGHTS, CONTEXT)
+
+
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(CriterionError, match=r"no scores for group 'first'.*'x', which is no group"):
         run_criterion(Scripted(scores={"x": torch.ones(1)}), graph(), WEIGHTS, CONTEXT)

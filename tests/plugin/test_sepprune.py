@@ -282,6 +282,7 @@ def test_data_of_another_shape_than_the_example() -> None:
         ({"loss": None}, "it needs loss"),
         ({"budget": None}, "it needs budget"),
         ({"data": []}, "no batch"),
+        ({"data": iter(batches(network()))}, r"no batch, after \d+ of 30; a generator can be gone through only once"),
         ({"loss": lambda output, target: output.mean() * float("nan")}, "the loss is nan at step 10"),
     ],
 )

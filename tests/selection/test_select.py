@@ -277,6 +277,9 @@ def test_conditions_narrow_the_range(minimum: dict[str, object]) -> None:
         {"macs": 0.5, "pin": {"a": 0}},
         {"macs": 0.5, "pin": {"a": "all"}},
         {"macs": 0.5, "pin": ["a"]},
+        {"macs": 0.5, "include": 3},
+        {"macs": 0.5, "exclude": None},
+        {"macs": 0.5, "include": (1,)},
     ],
     ids=str,
 )

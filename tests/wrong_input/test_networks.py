@@ -450,3 +450,19 @@ def test_a_scripted_part_gets_advice_that_can_be_followed() -> None:
     model = nn.Sequential(nn.Conv1d(1, 4, 1), torch.jit.script(nn.Conv1d(4, 1, 1)))
     with pytest.raises(UnsupportedModelError, match="1 is scripted; have PYTORCH_JIT=0"):
         prunegraph.build_graph(model, torch.randn(1, 1, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": None}, "seed=None must be a whole number"),
+        ({"seed": 2**64}, "must be a whole number from 0"),
+        ({"seed": 0.5}, "must be a whole number"),
+        ({"data": 5}, "data=5 must be batches"),
+        ({"loss": "mse", "criterion": "l1"}, "loss='mse' must be a function"),
+        ({"profile": 3}, "expected a LatencyProfile, got 3; LatencyProfile.load"),
+    ],
+    ids=str,
+)
+def test_options_of_another_kind(options: dict[str, Any], message: str) -> None:
+    check_refused(network(), InputError, message, **options)

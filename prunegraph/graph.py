@@ -135,19 +135,19 @@ class DependencyGraph:
 
     def groups_of(self, branch: Branch) -> tuple[str, ...]:
         """Names of the groups whose channels the branch counts."""
-        return self._groups_among(branch.atoms)
+        return self.groups_among(branch.atoms)
 
     def groups_at(self, file: str, line: int) -> tuple[str, ...]:
         """Names of the groups whose channels go into or come out of the calls in a line of the user's code."""
         sites = ((node, self.trace.site(node)) for node in self.trace.graph.nodes)
-        return self._groups_among(*self._atoms_of(node for node, s in sites if (s.file, s.line) == (file, line)))
+        return self.groups_among(*self._atoms_of(node for node, s in sites if (s.file, s.line) == (file, line)))
 
     def groups_in(self, module: str) -> tuple[str, ...]:
         """Names of the groups whose channels go into or come out of a module's own calls, or that its sizes count."""
         sites = ((node, self.trace.sites.get(node.name)) for node in self.trace.graph.nodes)
         calls = (node for node, site in sites if site is not None and site.module == module)
         counted = [use.atoms for use in self.size_uses if module in {a.module for a in attributes(use.expression)}]
-        return self._groups_among(*self._atoms_of(calls), *(atoms for atoms in counted if atoms is not None))
+        return self.groups_among(*self._atoms_of(calls), *(atoms for atoms in counted if atoms is not None))
 
     def groups_before(self, nodes: Iterable[fx.Node]) -> tuple[str, ...]:
         """Names of the groups whose channels the values of these nodes depend on."""
@@ -157,17 +157,18 @@ class DependencyGraph:
             new = [node for node in waiting.pop().all_input_nodes if node not in found]
             found.update(dict.fromkeys(new))
             waiting += new
-        return self._groups_among(*self._atoms_of(found))
+        return self.groups_among(*self._atoms_of(found))
 
-    def _atoms_of(self, calls: Iterable[fx.Node]) -> list[Atoms]:
-        values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
-        return [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]
-
-    def _groups_among(self, *atoms: Atoms) -> tuple[str, ...]:
+    def groups_among(self, *atoms: Atoms) -> tuple[str, ...]:
+        """Names of the groups that the atoms are channels of."""
         ends = np.cumsum([group.width for group in self.groups])
         channels = self.channel_of[np.concatenate([np.empty(0, np.int64), *(some.ravel() for some in atoms)])]
         numbers = np.searchsorted(ends, np.unique(channels[channels >= 0]), side="right")
         return tuple(self.groups[number].name for number in np.unique(numbers))
+
+    def _atoms_of(self, calls: Iterable[fx.Node]) -> list[Atoms]:
+        values = [value.name for call in calls for value in (call, *call.all_input_nodes)]
+        return [atoms for value in values for atoms in self.labels.get(value) or () if isinstance(atoms, np.ndarray)]
 
     def kept_channels(self, kept: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
         """For each channel, counted over all groups in their order, whether it stays; shape ``(channels,)``."""

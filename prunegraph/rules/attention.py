@@ -72,6 +72,11 @@ class Attention(Rule):
         keep = mask.keep(atoms)
         return mask.rerun(query=query if keep is None else mask.emit(_rescaled, query, keep))
 
+    def alike(self, call: Call) -> Sequence[tuple[Atoms, Atoms]]:
+        """Fused kernels want keys and values of one width."""
+        key, value = (call.labels(name)[-1] for name in ("key", "value"))
+        return () if key is None or value is None else [(key, value)]
+
     def _scaled(self, call: Call, mask: Masker, query: fx.Node) -> fx.Node:
         """The op takes its scale as a plain number only, so one that depends on masks goes into the query."""
         scale = mask.number(call.origin("scale"))

@@ -262,6 +262,10 @@ class Rule(ABC):
         """The op's node in the exact masked program; None where absent channels cannot change the present ones."""
         return None
 
+    def alike(self, call: Call) -> Sequence[tuple[Atoms, Atoms]]:
+        """Pairs of dimensions that the op's fastest kernels take at one width only; what is chosen heeds that."""
+        return ()
+
     def macs(self, call: Call) -> Sequence[Product]:
         """Multiply-accumulate operations as a sum of products of sizes; ops that only move or map values cost 0."""
         return ()

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from prunegraph.ir.latency import LatencyProfile
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.latency import LatencyModel
 from prunegraph.plugin.contracts import GraphView, NetworkScores
+from prunegraph.selection.alike import alike
 from prunegraph.selection.costs import Costs, shown
 
 _EXACT = 1e-9
@@ -35,7 +35,9 @@ def select(
 
     Scores are divided by their group's mean absolute score, so that groups of different scale compare, unless they are
     `NetworkScores`. Channels leave in the order of their scores over the whole network until the costs fit; what then
-    still fits comes back, greatest scores first. With ``ratio`` every group loses the same share.
+    still fits comes back, greatest scores first. With ``ratio`` every group loses the same share. Under costs, groups
+    that an op's fastest kernels take at one width only (keys and values of attention) get one width, unless the budget
+    pins them.
 
     Args:
         graph: the network's dependency graph.
@@ -51,10 +53,11 @@ def select(
     if not isinstance(budget, Budget):
         raise BudgetError(f"expected a Budget, such as Budget(macs=0.5), got {budget!r}")
     latency = None if profile is None else LatencyModel(graph, profile)
-    selection = _Selection(graph, _values(graph, scores), _terms(graph, budget, latency))
+    values, ranges = _values(graph, scores), _ranges(graph.groups, budget)
+    selection = _Selection(graph, values, _terms(graph, budget, ranges, latency))
     widths = selection.filled(selection.coarse())
-    while least := _least_in_order(graph, selection, widths):
-        selection = _Selection(graph, selection.scores, _terms(graph, budget, latency, least))
+    while ranges := _in_order(graph, selection, widths) or _even(graph, selection, widths):
+        selection = _Selection(graph, values, _terms(graph, budget, ranges, latency))
         widths = selection.filled(selection.coarse())
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
         takes = "" if latency is None else f", takes {1000 * latency.of_plan():.3g} ms by the profile,"
@@ -90,7 +93,7 @@ class Projection:
     """
 
     def __init__(self, graph: GraphView, budget: Budget) -> None:
-        self._graph, self._terms = graph, _terms(graph, budget)
+        self._graph, self._terms = graph, _terms(graph, budget, _ranges(graph.groups, budget))
         self._bounds = np.cumsum([group.width for group in graph.groups])[:-1]
 
     def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -227,19 +230,36 @@ class _Selection:
         return sorted(narrowed, key=lambda n: -self.scores[n][self.ranking[n][widths[n]]])
 
 
-def _least_in_order(graph: DependencyGraph, selection: _Selection, widths: Sequence[int]) -> dict[int, int]:
-    """Least widths of groups, by their numbers, if the code asks which of two sizes is greater; else {}."""
+def _in_order(graph: DependencyGraph, selection: _Selection, widths: Sequence[int]) -> list[_Range]:
+    """Ranges with greater least widths, if the code asks which of two sizes is greater and would get another answer."""
     branch, wider = graph.turned_branch(selection.kept(widths)), list(widths)
     if branch is None or not branch.is_of_order:
-        return {}
+        return []
     counted = [number for number, group in enumerate(graph.groups) if group.name in graph.groups_of(branch)]
     while branch is graph.turned_branch(selection.kept(wider)):
         before = list(wider)
         for number in counted:
             wider[number] = min(selection.ranges[number].next_up(wider[number]), selection.ranges[number].most)
         if wider == before:
-            return {}  # making the plan says what is wrong
-    return {number: r.least for number, r in enumerate(selection.ranges)} | {n: wider[n] for n in counted}
+            return []  # making the plan says what is wrong
+    ranges = list(selection.ranges)
+    for number in counted:
+        ranges[number] = replace(ranges[number], least=max(ranges[number].least, wider[number]))
+    return ranges
+
+
+def _even(graph: DependencyGraph, selection: _Selection, widths: Sequence[int]) -> list[_Range]:
+    """Ranges of one width for groups that kernels want alike, if they are not and the budget leaves them the choice."""
+    ranges, numbers = list(selection.ranges), {group.name: n for n, group in enumerate(graph.groups)}
+    for names in alike(graph) if selection.budget.has_costs else ():
+        members = [numbers[name] for name in names]
+        if len({widths[n] for n in members}) > 1 and all(ranges[n].least < ranges[n].most for n in members):
+            least = max(ranges[n].least for n in members)
+            width = max(ranges[members[0]].rounded(round(np.mean([widths[n] for n in members]))), least)
+            for n in members:
+                ranges[n] = replace(ranges[n], least=width, most=width)
+    cost = selection.costs(_first_channels(graph, [r.least for r in ranges]))
+    return ranges if ranges != selection.ranges and _fits(cost, selection.limits) else []
 
 
 def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths: list[int]) -> list[int]:
@@ -255,17 +275,8 @@ def without_turned_branch(graph: DependencyGraph, selection: _Selection, widths:
     return widths
 
 
-def _terms(
-    graph: GraphView,
-    budget: Budget,
-    latency: LatencyModel | None = None,
-    at_least: Mapping[int, int] = MappingProxyType({}),
-) -> _Terms:
+def _terms(graph: GraphView, budget: Budget, ranges: Sequence[_Range], latency: LatencyModel | None = None) -> _Terms:
     costs = Costs(graph, budget, latency)
-    ranges = [
-        replace(r, least=max(r.least, at_least.get(number, 0)))
-        for number, r in enumerate(_ranges(graph.groups, budget))
-    ]
     most, least = (costs(_first_channels(graph, [getattr(r, end) for r in ranges])) for end in ("most", "least"))
     limits = costs.limits(_first_channels(graph, [group.width for group in graph.groups]))
     for name, cost, limit, whole in zip(costs.names, least, limits, most, strict=True):

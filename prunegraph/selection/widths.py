@@ -9,6 +9,7 @@ from prunegraph.errors import BudgetError
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.latency import LatencyModel
+from prunegraph.selection.alike import alike
 
 _TILTS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 """How much more than others a group narrows that saves more time per MAC; 0 is the same share of every group."""
@@ -74,7 +75,11 @@ def _time_per_mac(
         saved = latency.seconds(_kept(graph, wide)) - latency.seconds(_kept(graph, narrow))
         fewer = _macs(graph, wide) - _macs(graph, narrow)
         ratios.append((saved / time) / (fewer / macs) if fewer else 1.0)
-    return np.clip(ratios, 1 / _GREATEST, _GREATEST)
+    worth = np.clip(ratios, 1 / _GREATEST, _GREATEST)
+    for names in alike(graph):
+        members = [number for number, group in enumerate(graph.groups) if group.name in names]
+        worth[members] = worth[members].mean()
+    return worth
 
 
 def _within(

@@ -16,6 +16,7 @@ from torch import nn
 
 from prunegraph.capture.clone import independent_copy, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import undisturbed
 
 _Way: TypeAlias = Callable[[nn.Module, str], None]
@@ -102,7 +103,7 @@ def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | N
     If so, inputs four times as long do not outgrow the whole.
     """
     for way in holder.ways:
-        network = independent_copy(model).eval()
+        network = in_mode(independent_copy(model), training=False)
         before = _sizes(holder.values(network))
         holder.empty(network, way)
         emptied = holder.values(network)
@@ -124,7 +125,7 @@ def _longer(example: Nested) -> Iterator[Nested]:
 
 def _outgrown(model: nn.Module, example: Nested, holders: Iterable[_Holder]) -> bool:
     """Whether a forward pass leaves tensors of other sizes for this example."""
-    network = independent_copy(model).eval()
+    network = in_mode(independent_copy(model), training=False)
     before = [_sizes(holder.values(network)) for holder in holders]
     return _runs(network, example) and before != [_sizes(holder.values(network)) for holder in holders]
 

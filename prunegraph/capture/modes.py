@@ -1,12 +1,25 @@
-"""Whether a network does something else in training, as far as its code tells."""
+"""The modes of a network: putting it into one, and whether it does something else in training."""
 
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 _ASKED = frozenset({"training", "requires_grad", "is_grad_enabled"})
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def in_mode(network: Network, *, training: bool) -> Network:
+    """The network in training or eval mode; what is in it already is left alone.
+
+    Networks of the user's own may do more in ``train``, as clear a cache, and may forget to return themselves.
+    """
+    if any(module.training != training for module in network.modules()):
+        network.train(training)
+    return network
 
 
 def asks_for_its_mode(model: nn.Module) -> bool:

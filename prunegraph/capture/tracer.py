@@ -14,6 +14,7 @@ from prunegraph.capture.attributes import track_attributes
 from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, detached, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 from prunegraph.capture.state import undisturbed
@@ -61,7 +62,7 @@ class _Capture:
         self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
         for spec, tensor in zip(self.specs, self.flat_tensors, strict=True):
             tensor.requires_grad_(training and tensors[spec.name].requires_grad and spec.is_parameter)
-        self.clone = clone_with(model, _every_name(self.specs, self.flat_tensors)).train(training)
+        self.clone = in_mode(clone_with(model, _every_name(self.specs, self.flat_tensors)), training=training)
         self._refuse_changed_weights(tensors, training)
         prepare(self.clone)
         users = {id(value) for value in settings_in(value for _, value in all_ordinary_attributes(model))}
@@ -72,9 +73,13 @@ class _Capture:
         self._prepare_modules()
 
     def _refuse_changed_weights(self, tensors: Mapping[str, torch.Tensor], training: bool) -> None:
-        """A network may fold or merge weights when its mode is changed: the record would be of others than it has."""
+        """A network may fold or merge weights when its mode is changed: the record would be of others than it has.
+
+        It may also drop what earlier runs left in it, which then is not read.
+        """
         now = named_tensors(self.clone)
-        changed = [spec.name for spec in self.specs if not _same(now.get(spec.name), tensors[spec.name])]
+        there = [spec for spec in self.specs if spec.is_lasting or spec.name in now]
+        changed = [spec.name for spec in there if not _same(now.get(spec.name), tensors[spec.name])]
         if changed:
             mode = "train" if training else "eval"
             raise UnsupportedModelError(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import seeded
 from prunegraph.evaluation.intervals import MeanInterval
 from prunegraph.evaluation.separation import evaluate
@@ -76,7 +77,7 @@ class Laboratory:
         network, example = next(entrant for entrant in self.study.entrants if entrant.name == name).open()
         signal = mono_signal(example, f"{name} must take")
         dims: Any = signal.dim()
-        return Separator(network=network.to(self.study.device).eval(), dims=dims, dtype=signal.dtype)
+        return Separator(network=in_mode(network.to(self.study.device), training=False), dims=dims, dtype=signal.dtype)
 
     def batches(self, separator: Separator, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches of training mixtures; criteria see the first ones, fine-tuning what comes after."""

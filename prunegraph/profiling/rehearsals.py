@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import Nested, normalise_example
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.tracer import capture
 from prunegraph.deployment import cuda_graph
 from prunegraph.graph import DependencyGraph
@@ -50,7 +51,7 @@ def rehearse(
     model: nn.Module, graph: DependencyGraph, example_inputs: Any, share: float, plan: PruningPlan
 ) -> Rehearsal | None:
     """Makes and records the network of a plan; None where it does not run the same ops as the dense one."""
-    network = apply(model, plan).eval()
+    network = in_mode(apply(model, plan), training=False)
     trace = capture(network, example_inputs)
     if _targets(trace) != _targets(graph.trace):
         return None

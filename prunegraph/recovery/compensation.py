@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import call_arguments
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import undisturbed
 from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import InputError
@@ -104,7 +105,7 @@ class _Fitting:
         self, dense: nn.Module, pruned: nn.Module, plan: PruningPlan, examples: Sequence[Any], ridge: float
     ) -> None:
         # Without tensors the plan copies the network, and replaces the modules that hide their contractions.
-        self.dense = apply(dense, replace(plan, tensors={}, attributes=())).eval()
+        self.dense = in_mode(apply(dense, replace(plan, tensors={}, attributes=())), training=False)
         self.pruned = copy_of(pruned)
         self.computed = make_plain(self.pruned)
         make_plain(self.dense)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from prunegraph.capture.modes import in_mode
 from prunegraph.errors import DataError, InputError
 from prunegraph.recovery.losses import pit_si_sdr_loss
 from prunegraph.surgery.slicing import copy_of
@@ -62,7 +63,7 @@ def fine_tune(
         InputError: the loss is not finite.
     """
     settings = settings or FineTuningSettings()
-    tuned = copy_of(network).train()
+    tuned = in_mode(copy_of(network), training=True)
     device = next(tuned.parameters()).device
     optimizer = torch.optim.Adam(tuned.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=settings.steps)

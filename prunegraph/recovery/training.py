@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from prunegraph.capture.example import call_arguments
+from prunegraph.capture.modes import in_mode
 from prunegraph.errors import InputError
 from prunegraph.graph import build_graph
 from prunegraph.importance.scoring import Scoring, as_criterion
@@ -87,7 +88,7 @@ class Training:
         self._set_up(network, Adam(parameters, lr=task.settings.learning_rate))
 
     def _set_up(self, network: nn.Module, optimizer: Optimizer) -> None:
-        self.network, self.optimizer = network.train(), optimizer
+        self.network, self.optimizer = in_mode(network, training=True), optimizer
         self.wrapped, self.wrapped_optimizer = self.task.fabric.setup(network, optimizer)
         settings = self.task.settings
         self.schedule = ReduceLROnPlateau(optimizer, factor=settings.factor, patience=settings.patience)

@@ -13,6 +13,7 @@ from prunegraph.capture.attributes import get_attribute, integers_of, set_attrib
 from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, fleeting_tensors, lasting_tensors, named_tensors
 from prunegraph.capture.memory_format import channels_last, is_channels_last
+from prunegraph.capture.modes import in_mode
 from prunegraph.errors import PlanError, SurgeryError
 from prunegraph.ir.plan import AttributeUpdate, PruningPlan
 from prunegraph.modules.attention import WidthFreeAttention
@@ -57,7 +58,7 @@ def _compute_normed_weights(module: nn.Module) -> None:
 
 def copy_of(model: nn.Module) -> nn.Module:
     """An independent copy of a network, in eval mode."""
-    return clone_with(model, _sliced_tensors(model, {})).eval()
+    return in_mode(clone_with(model, _sliced_tensors(model, {})), training=False)
 
 
 def check_shapes(model: nn.Module, plan: PruningPlan) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.example import Nested
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import seeded
 from prunegraph.errors import VerificationError
 from prunegraph.graph import DependencyGraph
@@ -64,7 +65,7 @@ class Runs:
                 raise ValueError("it returns other shapes than the original")
 
         failure = "fails in training mode, in which the original runs,"
-        ran = self._both(run, lambda model: copy_of(model).train(), failure)
+        ran = self._both(run, lambda model: in_mode(copy_of(model), training=True), failure)
         return "runs in training mode" if ran else "the original does not run in training mode"
 
     def other_inputs(self) -> str:

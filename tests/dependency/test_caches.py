@@ -126,3 +126,49 @@ def test_the_network_keeps_its_caches() -> None:
     table = model[1].table
     build_graph(model, EXAMPLE)
     assert model[1].table is table
+
+
+class Bias(nn.Module):
+    """Attention with a bias that is kept for eval mode, and dropped when the mode is set, which returns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.table = nn.Parameter(torch.randn(8, 5))
+        self.register_buffer("places", torch.arange(7) % 5, persistent=False)
+        self.cache: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        self.cache = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) * self._bias(str(x.device)).T)
+
+    def _bias(self, key: str) -> Tensor:
+        if self.training:
+            return self.table[:, self.places]
+        if key not in self.cache:
+            self.cache[key] = self.table[:, self.places].detach()
+        return self.cache[key]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_cache_that_setting_the_mode_drops(has_run: bool, training: bool) -> None:
+    model, example = Bias(), torch.randn(2, 7, 3)
+    if has_run:
+        model.eval()
+        model(example)
+    if training:
+        model.train()
+    result = prunegraph.prune(model, example, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.table.shape == (4, 5)
+    assert "runs in training mode" in {check.detail for check in result.report.verification.checks}
+    assert result.model(example).shape == (2, 7, 2)
+    result.model.eval()
+    masks = {name: torch.isin(torch.arange(8), torch.tensor(kept)).float() for name, kept in result.plan.kept.items()}
+    model.eval()
+    expected = prunegraph.MaskedProgram(prunegraph.build_graph(model, example))(masks, example)
+    torch.testing.assert_close(result.model(example), expected)

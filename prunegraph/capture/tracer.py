@@ -160,6 +160,7 @@ class _Capture:
             modules=self.modules,
             unused=frozenset(s.name for n, s in zip(names, self.specs, strict=False) if n not in read),
             output=self.output,
+            training=self.training,
         )
 
 

@@ -114,6 +114,7 @@ class Trace:
         modules: every module of the network by path.
         unused: names of parameters and buffers that no call reads.
         output: structure of the output, for rebuilding it from the graph's flat outputs.
+        training: whether it is of a run in training mode, of which only sizes are compared.
     """
 
     graph: fx.Graph
@@ -129,6 +130,7 @@ class Trace:
     modules: Mapping[str, ModuleSpec]
     unused: frozenset[str]
     output: Any
+    training: bool = False
 
     def site(self, node: fx.Node) -> Site:
         """The place in the user's code that made the call of this node."""

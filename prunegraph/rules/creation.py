@@ -10,6 +10,7 @@ from torch import fx
 from prunegraph.ir.sizes import Attribute, Constant, Expression, Leaf, Number, evaluate, leaves
 from prunegraph.rules.base import Atoms, Call, Labels, Masker, Rule
 from prunegraph.rules.locking import fixed_numbers
+from prunegraph.rules.pointwise import broadcast
 
 aten = torch.ops.aten
 
@@ -41,6 +42,17 @@ class Fixed(Rule):
             call.lock_all(call.labels(operand), f"goes into {call.node.target}")
         shapes = call.output_shapes
         return (None,) * len(shapes[0]) if len(shapes) == 1 else tuple((None,) * len(shape) for shape in shapes)
+
+
+class Drawn(Fixed):
+    """Random numbers. In training mode they are as many as there are channels; else they cannot be made fewer."""
+
+    def labels(self, call: Call) -> Any:
+        if not call.trace.training or len(call.output_shapes) > 1:
+            return super().labels(call)
+        if call.tensors():
+            return broadcast(call, call.tensors())
+        return tuple(created(call, "size", dim, size) for dim, size in enumerate(call.output_shape))
 
 
 class Eye(Fixed):
@@ -128,10 +140,10 @@ class Nothing(Rule):
 
 _CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
 _FIXED = (
-    "linspace logspace rand randn randint randperm rand_like randn_like randint_like hann_window "
-    "hamming_window blackman_window bartlett_window kaiser_window scalar_tensor _local_scalar_dense item tril_indices "
-    "triu_indices normal uniform exponential randn_like"
+    "linspace logspace randperm hann_window hamming_window blackman_window bartlett_window kaiser_window scalar_tensor "
+    "_local_scalar_dense item tril_indices triu_indices"
 )
+_DRAWN = "rand randn randint rand_like randn_like randint_like normal uniform exponential"
 _NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size equal allclose"
 
 RULES: dict[Any, Rule] = {
@@ -140,5 +152,6 @@ RULES: dict[Any, Rule] = {
     aten.arange: Arange(),
     aten.eye: Eye(),
     **{getattr(aten, name): Fixed() for name in _FIXED.split()},
+    **{getattr(aten, name): Drawn() for name in _DRAWN.split()},
     **{getattr(aten, name): Nothing() for name in _NO_INFLUENCE.split()},
 }

@@ -78,11 +78,16 @@ class Unary(Pointwise):
 
 
 class Noise(Unary):
-    """Draws a random number for each element, where ``train`` says so: of fewer elements each would get another."""
+    """Draws a random number for each element, where ``train`` says so: of fewer elements each would get another.
+
+    In training mode any will do.
+    """
 
     def labels(self, call: Call) -> Labels:
         labels = super().labels(call)
-        if next((call[name] for name in ("train", "training") if name in call.arguments), True):
+        if not call.trace.training and next(
+            (call[name] for name in ("train", "training") if name in call.arguments), True
+        ):
             call.lock_all(labels, "a random number is drawn for each element")
         return labels
 

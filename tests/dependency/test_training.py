@@ -89,8 +89,8 @@ def test_what_only_training_reads_shrinks_with_what_it_reads(way: str) -> None:
     assert pruned.aside.weight.shape == (3 if "aside.weight[0]" in groups else 6, 4 if reads else 8, 1)
 
 
-def test_a_size_that_only_training_reads_keeps_its_channels() -> None:
-    model = Trained(lambda m, y: y * torch.randn(y.shape[0], m.width, y.shape[-1], dtype=y.dtype)).double()
+def test_a_size_of_no_known_origin_that_only_training_reads_keeps_its_channels() -> None:
+    model = Trained(lambda m, y: y * torch.randn(int(str(m.width)), 1, dtype=y.dtype)).double()
     model.first = nn.Sequential(nn.Conv1d(1, 6, 1), nn.Conv1d(6, 8, 1)).double()
     result = prunegraph.prune(model, EXAMPLE, criterion="l1", budget=Budget(ratio=0.5))
     (failure,) = result.report.unproved.values()
@@ -228,3 +228,66 @@ def test_widths_written_where_gradients_flow_are_not_proved() -> None:
     result = prunegraph.prune(model, EXAMPLE, criterion="random", budget=Budget(macs=0.8))
     assert set(result.report.unproved) | {lock.name for lock in build_graph(model, EXAMPLE).locked} >= {"1.weight[0]"}
     result.model.train()(EXAMPLE).sum().backward()
+
+
+class Noisy(nn.Module):
+    """Adds noise as wide as an attribute says, in training only."""
+
+    def __init__(self, draw: Callable[[int, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.channels, self.draw = 16, draw
+        self.first, self.last = nn.Conv1d(1, 16, 8, 4), nn.Conv1d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.last(x + 0.1 * self.draw(self.channels, x) if self.training else x)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda channels, x: torch.randn(x.shape[0], channels, 1),
+        lambda channels, x: torch.rand(channels, 1),
+        lambda channels, x: torch.randint(0, 2, (channels, 1)),
+        lambda channels, x: torch.randn_like(x),
+        lambda channels, x: torch.empty(channels, 1).uniform_(),
+        lambda channels, x: torch.normal(x, 1.0),
+        lambda channels, x: torch.bernoulli(torch.full((channels, 1), 0.5)),
+    ],
+    ids=["randn", "rand", "randint", "randn_like", "uniform_", "normal", "bernoulli"],
+)
+def test_noise_of_training_follows(draw: Callable[[int, Tensor], Tensor]) -> None:
+    result = prunegraph.prune(Noisy(draw), torch.randn(1, 1, 400), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.first.out_channels == 8
+    assert not result.report.unproved
+    result.model.train()(torch.randn(2, 1, 400))
+
+
+class LinearAttention(nn.Module):
+    """Heads on two scales; that they, and not their widths, are the channels shows only where the scales meet."""
+
+    def __init__(self, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.width, self.dropout, inner = width, nn.Dropout(dropout), 3 * heads * width
+        self.qkv = nn.Conv1d(24, inner, 1)
+        self.wider = nn.Conv1d(inner, inner, 1, groups=3 * heads)
+        self.last = nn.Conv1d(2 * heads * width, 24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.dropout(self.qkv(x))
+        both = torch.cat([qkv, self.wider(qkv)], 1).reshape(x.shape[0], -1, 3 * self.width, x.shape[-1])
+        q, k, v = both.transpose(-1, -2).chunk(3, dim=-1)
+        attended = q @ (k.transpose(-1, -2) @ v)
+        scale = 2.0 if self.training else 1.0
+        return scale * self.dropout(self.last(attended.transpose(-1, -2).reshape(x.shape[0], -1, x.shape[-1])))
+
+
+def test_dropout_hides_no_choice_from_the_run_in_training() -> None:
+    """Dropout locked everything there, so that no way was better than the first one, which couples all channels."""
+
+    def widths(dropout: float) -> list[int]:
+        model = nn.Sequential(nn.Conv1d(1, 24, 1), LinearAttention(4, 8, dropout), nn.Conv1d(24, 1, 1))
+        return [group.width for group in prunegraph.build_graph(model, torch.randn(1, 1, 20)).groups]
+
+    assert widths(0.1) == widths(0.0)
+    assert 4 in widths(0.1)

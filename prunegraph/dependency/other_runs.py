@@ -68,8 +68,8 @@ class OtherRun:
 
 
 def read_in_training(trace: Trace, training: Trace) -> frozenset[str]:
-    """Names of the parameters and buffers that only the run in training mode reads."""
-    return unread(trace) - training.unused
+    """Names of the tensors that only the run in training mode reads."""
+    return read_by(training) - read_by(trace)
 
 
 def unread(trace: Trace) -> frozenset[str]:

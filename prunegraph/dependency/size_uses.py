@@ -222,6 +222,8 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
     mended = [_couple_in_proportion(space, (use, other), components) for other in conflict.fixed_by]
     if any(mended) or (not mended and _couple_multiples(space, use, components)):
         return
+    if _couple_with_shape(space, use, labels, components):
+        return
     for involved in (use, *conflict.fixed_by):
         _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
 
@@ -240,6 +242,15 @@ def _couple_in_proportion(space: LabelSpace, uses: tuple[SizeUse, SizeUse], comp
     if len(counted[0]) < len(counted[1]) and _lies_in(counted[0], counted[1], components):
         return _couple_equal_parts(space, counted[1], len(counted[0]), components)
     return _couple_blocks(space, counted, math.gcd(*map(len, counted)), components)
+
+
+def _couple_with_shape(space: LabelSpace, use: SizeUse, labels: Mapping[str, Labels], components: Atoms) -> bool:
+    """Couples a dimension in proportion to another one whose size it is computed from: ``x.shape[-1] // heads``."""
+    shapes = {leaf for leaf in leaves(use.expression) if isinstance(leaf, ShapeOf)}
+    read = _atoms_of(shapes.pop(), labels) if len(shapes) == 1 else None
+    if use.atoms is None or read is None:
+        return False
+    return _couple_blocks(space, [use.atoms, read], math.gcd(len(use.atoms), len(read)), components)
 
 
 def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> bool:

@@ -164,6 +164,8 @@ def test_a_cache_that_setting_the_mode_drops(has_run: bool, training: bool) -> N
     if training:
         model.train()
     result = prunegraph.prune(model, example, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert list(result.plan.kept) == ["first.weight[0]"]  # and no place of the index, which only training reads
+    assert not result.report.unproved
     assert result.model.table.shape == (4, 5)
     assert "runs in training mode" in {check.detail for check in result.report.verification.checks}
     assert result.model(example).shape == (2, 7, 2)

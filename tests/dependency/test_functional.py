@@ -1,5 +1,7 @@
 """Functions of torch that are written in Python, and assignments to parts of a tensor."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,3 +70,38 @@ def test_a_vector_may_be_written_over_parts() -> None:
     model, example = Assigned().eval(), torch.randn(2, 9, 6)
     result = prunegraph.prune(model, example, criterion="l1", budget=Budget(ratio=0.5))
     assert result.report.widths == {"first.weight[0]": (20, 10)}
+
+
+class HeadsOfShape(nn.Module):
+    """Attention whose heads are as wide as its input's size says."""
+
+    def __init__(self, joined: Callable[[Tensor, int], Tensor], heads: int = 3) -> None:
+        super().__init__()
+        self.joined, self.heads = joined, heads
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, places, channels = x.shape
+        qkv = self.qkv(x).view(batch, places, 3, self.heads, channels // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.out(self.joined(attended.transpose(1, 2), channels))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda heads, channels: heads.reshape(*heads.shape[:2], channels),
+        lambda heads, channels: heads.reshape(*heads.shape[:2], -1),
+        lambda heads, channels: heads.flatten(2),
+    ],
+    ids=["channels", "open", "flatten"],
+)
+def test_heads_as_wide_as_a_shape_says(joined: Callable[[Tensor, int], Tensor], depth: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 12), *(HeadsOfShape(joined) for _ in range(depth)), nn.Linear(12, 2))
+    result = prunegraph.prune(model, torch.randn(1, 5, 4), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert not result.report.unproved
+    assert result.model[0].out_features == 6
+    assert result.model[1].qkv.out_features == 18

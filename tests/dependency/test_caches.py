@@ -164,7 +164,7 @@ def test_a_cache_that_setting_the_mode_drops(has_run: bool, training: bool) -> N
     if training:
         model.train()
     result = prunegraph.prune(model, example, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
-    assert list(result.plan.kept) == ["first.weight[0]"]  # and no place of the index, which only training reads
+    assert list(result.plan.kept) == ["table[0]"]  # and no place of the index, which only training reads
     assert not result.report.unproved
     assert result.model.table.shape == (4, 5)
     assert "runs in training mode" in {check.detail for check in result.report.verification.checks}
@@ -174,3 +174,30 @@ def test_a_cache_that_setting_the_mode_drops(has_run: bool, training: bool) -> N
     model.eval()
     expected = prunegraph.MaskedProgram(prunegraph.build_graph(model, example))(masks, example)
     torch.testing.assert_close(result.model(example), expected)
+
+
+class PlacesOfBias(nn.Module):
+    """Attention with a bias looked up by place; in eval mode the places are read in the first run only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.last = nn.Linear(3, 24), nn.Linear(8, 2)
+        self.table = nn.Parameter(torch.randn(2, 9))
+        self.register_buffer("places", torch.arange(49).reshape(7, 7) % 9, persistent=False)
+        self.cache: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, 2, -1).permute(2, 0, 3, 1, 4)
+        if self.training or self.cache is None:
+            self.cache = self.table[:, self.places]
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.cache)
+        return self.last(attended.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_places_that_only_training_reads_are_no_channels(has_run: bool) -> None:
+    model, example = PlacesOfBias().eval(), torch.randn(2, 7, 3)
+    if has_run:
+        model(example)
+    assert [group.name for group in build_graph(model, example).groups] == ["qkv.weight[0]"]

@@ -6,6 +6,7 @@ parameters stay tied, and hidden references such as the weight lists of recurren
 """
 
 import copy
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -120,7 +121,16 @@ def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
     copied = copy.deepcopy(value, memo)
     for function in functions:
         fill(memo[id(function)], function, memo)
+    for module in copied.modules() if isinstance(copied, nn.Module) else ():
+        _point_at_copies(vars(module), memo)
     return copied
+
+
+def _point_at_copies(attributes: dict[str, Any], memo: Mapping[int, Any]) -> None:
+    """Weak references, which deepcopy leaves as they are, to the copies of what they refer to."""
+    for name, held in attributes.items():
+        if isinstance(held, weakref.ref) and id(held()) in memo:
+            attributes[name] = weakref.ref(memo[id(held())])
 
 
 def _empty_dicts(value: Any) -> dict[int, Any]:

@@ -6,7 +6,7 @@
 import copy
 import functools
 from collections.abc import Iterator
-from types import CellType, FunctionType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,7 @@ from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
     """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of it."""
     held = (value for module in model.modules() for value in _within(vars(module)))
-    functions = {id(f): f for f in held if isinstance(f, FunctionType) and next(_held_by(f), None) is not None}
+    functions = {id(f): f for f in held if isinstance(f, FunctionType) and any(True for _ in _held_by(f))}
     parts = _parts(model) if functions else set()
     return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
 
@@ -31,7 +31,6 @@ def unfilled_copy(function: FunctionType) -> FunctionType:
     """The same code with cells of its own, which are empty."""
     cells = tuple(CellType() for _ in function.__closure__ or ())
     made = FunctionType(function.__code__, function.__globals__, function.__name__, closure=cells or None)
-    made.__dict__.update(function.__dict__)
     made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
     made.__annotations__ = function.__annotations__
     return made
@@ -39,6 +38,7 @@ def unfilled_copy(function: FunctionType) -> FunctionType:
 
 def fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> None:
     """Puts into the copy of a function what it holds: copies of what was copied, everything else as it is."""
+    made.__dict__.update((name, _counterpart(value, memo)) for name, value in function.__dict__.items())
     made.__defaults__ = function.__defaults__ and tuple(_counterpart(value, memo) for value in function.__defaults__)
     keywords = function.__kwdefaults__
     made.__kwdefaults__ = keywords and {name: _counterpart(value, memo) for name, value in keywords.items()}
@@ -66,7 +66,7 @@ def _is_filled(cell: CellType) -> bool:
 
 
 def _within(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """The value, and what containers, partial functions and closures in it hold; modules are not opened."""
+    """The value, and what containers, methods, partial functions and closures in it hold; modules are not opened."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
@@ -77,6 +77,8 @@ def _within(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
         inner = _held_by(value)
     elif isinstance(value, functools.partial):
         inner = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        inner = (value.__self__, value.__func__)
     elif isinstance(value, dict):
         inner = value.values()
     elif isinstance(value, list | tuple | set):

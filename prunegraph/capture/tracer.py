@@ -57,7 +57,7 @@ class _Capture:
     def __init__(self, model: nn.Module, example: Nested, training: bool, prepare: Callable[[nn.Module], None]) -> None:
         self.recorder = CallRecorder()
         self.example, self.training = example, training
-        tensors = named_tensors(model)
+        self.originals = tensors = named_tensors(model)
         self.specs = _tensor_specs(model, tensors)
         self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
         for spec, tensor in zip(self.specs, self.flat_tensors, strict=True):
@@ -117,6 +117,21 @@ class _Capture:
         self.output = output.without_tensors()
         return list(output.tensors)
 
+    def _refuse_reads_of_the_original(self, traced: fx.GraphModule, constants: Mapping[str, torch.Tensor]) -> None:
+        """What refers to the network in a way that its copies cannot follow would go on with its weights for ever."""
+        names = {_place(tensor): name for name, tensor in self.originals.items() if tensor.numel()}
+        for node in traced.graph.nodes:
+            name = names.get(_place(constants[str(node.target)])) if node.op == "get_attr" else None
+            if name is not None:
+                site = next(
+                    (self.recorder.sites[user.name] for user in node.users if user.name in self.recorder.sites), ""
+                )
+                raise UnsupportedModelError(
+                    f"a copy of the network reads {name} of the network itself ({site}): it holds what refers "
+                    "to the network and does not go with a copy, such as a weak reference, a method under "
+                    "functools.lru_cache, or an entry of a global registry; let it go through self"
+                )
+
     def _prepare_modules(self) -> None:
         """Lets every module of the copy tell when it runs, and attention run in terms that can be followed."""
         for path, module in self.clone.named_modules():
@@ -141,6 +156,7 @@ class _Capture:
         read = {node.name for node in traced.graph.nodes if node.users}
         count = len(self.specs)
         constants = _constants(traced)
+        self._refuse_reads_of_the_original(traced, constants)
         return Trace(
             graph=traced.graph,
             tensors=dict(zip(names[:count], self.specs, strict=True)),
@@ -224,6 +240,11 @@ def _module_specs(model: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> d
         first: ModuleSpec(path=first, aliases=tuple(rest), kind=type(modules[first]), sizes=sizes.get(first, {}))
         for first, *rest in paths.values()
     }
+
+
+def _place(tensor: torch.Tensor) -> tuple[torch.device, int]:
+    """Where its memory lies."""
+    return tensor.device, tensor.untyped_storage().data_ptr()
 
 
 def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:

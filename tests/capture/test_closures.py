@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import Budget, prune
+from prunegraph import Budget, UnsupportedModelError, prune
 from prunegraph.capture.clone import independent_copy
 
 OUTSIDE: list[str] = []
@@ -78,6 +79,25 @@ def by_hook(network: Closing) -> Callable[[Tensor], Tensor]:
     return network.first.forward
 
 
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapped
+
+
+def by_wrapped_forward(network: Closing) -> Callable[[Tensor], Tensor]:
+    before = network.first.forward
+    network.first.forward = lambda x: 2 * before(x)  # type: ignore[method-assign]
+    return lambda x: network.first(x)
+
+
+def by_weak_reference(network: Closing) -> Callable[[Tensor], Tensor]:
+    network.reference = weakref.ref(network.first)  # type: ignore[assignment]
+    return lambda x: network.reference()(x)  # type: ignore[operator, misc]
+
+
 WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
     "lambda": by_lambda,
     "default": by_default,
@@ -86,6 +106,12 @@ WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
     "list of functions": by_list_of_functions,
     "partial": by_partial,
     "recursion": by_recursion,
+    "decorated method": lambda network: decorated(network.first.forward),
+    "method without gradient": lambda network: torch.no_grad()(network.first.forward),
+    "method under vmap": lambda network: torch.vmap(network.first.forward),
+    "method not compiled": lambda network: torch.compiler.disable(network.first.forward),
+    "wrapped forward": by_wrapped_forward,
+    "weak reference": by_weak_reference,
     "hook": lambda network: (by_hook(network), by_lambda(network))[1],
 }
 
@@ -111,6 +137,15 @@ def test_pruned_networks_work_on_themselves(way: str) -> None:
     for parameter, kept in zip(fresh.parameters(), pruned.parameters(), strict=True):
         parameter.data = kept.detach().clone()
     torch.testing.assert_close(pruned(x), fresh(x))
+
+
+def test_what_cannot_go_with_a_copy_is_refused() -> None:
+    network = Closing("lambda")
+    network.middle = functools.lru_cache(network.first.forward)
+    with pytest.raises(
+        UnsupportedModelError, match=r"reads first\.weight of the network itself .*test_closures\.py:\d+"
+    ):
+        prune(network, torch.randn(1, 1, 20), criterion="l1", budget=Budget(macs=0.6))
 
 
 def test_what_is_not_of_the_network_stays_shared() -> None:

@@ -86,7 +86,12 @@ class CallRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._part_by_part(func, args, kwargs or {})
         before = len(tracer.graph.nodes)
-        result = func(*args, **(kwargs or {}))
+        try:
+            result = func(*args, **(kwargs or {}))
+        except Exception:  # which the code may catch: the call is no part of the record
+            for node in reversed(_last_nodes(tracer.graph, len(tracer.graph.nodes) - before)):
+                tracer.graph.erase_node(node)
+            raise
         self.numbers.note_item(func, args, result)
         if func == _SHAPE or func is torch.Tensor.size:
             return self._tracked_shape(args, kwargs or {}, result, tracer)

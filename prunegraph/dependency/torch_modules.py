@@ -25,7 +25,11 @@ def add_module_sizes(space: LabelSpace) -> None:
     """Adds a size use for each usual attribute: ``conv.out_channels`` counts dimension 0 of ``conv.weight``."""
     names = {name: spec for spec in space.trace.tensors.values() for name in (spec.name, *spec.aliases)}
     for module in space.trace.modules.values():
-        for expression, tensor, dim in _usual_sizes(module):
+        try:
+            usual = list(_usual_sizes(module))
+        except KeyError:  # a size that is no whole number, such as a tensor of one
+            continue
+        for expression, tensor, dim in usual:
             spec = next((names[name] for name in _names(module.path, tensor) if name in names), None)
             if spec is None or dim >= len(spec.shape):
                 continue

@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 Number: TypeAlias = int | float
 
@@ -55,6 +55,7 @@ class Operation:
     operands: tuple["Expression", ...]
 
 
+Value = TypeVar("Value")
 Leaf: TypeAlias = Attribute | ShapeOf
 Expression: TypeAlias = Constant | Derived | Attribute | ShapeOf | Operation
 
@@ -78,11 +79,14 @@ OPERATIONS: Mapping[str, Callable[..., Number]] = {
     "round": round,
 }
 
-_UNARY_UNDONE: Mapping[str, Callable[[Number], Number]] = {
-    "neg": operator.neg,
-    **dict.fromkeys(("ceil", "floor", "round"), lambda rounded: rounded),
+_UNDONE: Mapping[str, tuple[tuple[str, bool], tuple[str, bool]]] = {
+    "add": (("sub", True), ("sub", True)),
+    "sub": (("add", True), ("sub", False)),
+    "mul": (("truediv", True), ("truediv", True)),
+    "truediv": (("mul", True), ("truediv", False)),
+    "floordiv": (("mul", True), ("truediv", False)),
 }
-"""What is done to the results of operations on one operand to find a value that gives them, or one near to it."""
+"""What finds the left operand of an operation, and the right one, and whether the result stands first in that."""
 
 RELATIONS: Mapping[str, Callable[[Number, Number], bool]] = {
     "==": operator.eq,
@@ -154,7 +158,16 @@ def invert(
     Division and rounding are inverted as if nothing was rounded (``width // 2 == 5`` gives 10, ``int(width * 2.5)
     == 7`` gives 2.8), so the whole numbers beside the result are checked by evaluating again.
     """
-    found = _invert(expression, target, unknown, value_of)
+    try:
+        found = inverse(
+            expression,
+            target,
+            unknown,
+            known=lambda operand: evaluate(operand, value_of),
+            compute=lambda name, *operands: OPERATIONS[name](*operands),
+        )
+    except ArithmeticError:
+        return None
     if found is None or not math.isfinite(found):
         return None
 
@@ -164,36 +177,35 @@ def invert(
     return next((value for value in (math.floor(found), math.ceil(found)) if fits(value)), None)
 
 
-def _invert(
-    expression: Expression, target: Number, unknown: Attribute, value_of: Callable[[Leaf], Number]
-) -> Number | None:
+def inverse(
+    expression: Expression,
+    result: Value,
+    unknown: Attribute,
+    known: Callable[[Expression], Value],
+    compute: Callable[..., Value],
+) -> Value | None:
+    """``unknown`` computed from the result of the expression, as if nothing was rounded; None where that cannot be.
+
+    Args:
+        expression: what reads the unknown attribute, once.
+        result: the value that it has.
+        unknown: the attribute to compute.
+        known: gives the value of any other part of the expression.
+        compute: ``compute(name, left, right)`` calls one of `OPERATIONS`.
+    """
     if expression == unknown:
-        return target
-    if not isinstance(expression, Operation):
-        return None
-    if len(expression.operands) == 1:
-        previous = _UNARY_UNDONE[expression.name](target) if expression.name in _UNARY_UNDONE else None
-        return None if previous is None else _invert(expression.operands[0], previous, unknown, value_of)
-    left, right = expression.operands
-    on_left, on_right = unknown in leaves(left), unknown in leaves(right)
-    if on_left == on_right:
-        return None
-    known = evaluate(right if on_left else left, value_of)
-    previous = _undo(expression.name, target, known, on_left)
-    return None if previous is None else _invert(left if on_left else right, previous, unknown, value_of)
-
-
-def _undo(name: str, target: Number, known: Number, unknown_on_left: bool) -> Number | None:
-    match name:
-        case "add":
-            return target - known
-        case "sub":
-            return target + known if unknown_on_left else known - target
-        case "mul":
-            return target / known if known else None
-        case "floordiv" | "truediv":
-            if unknown_on_left:
-                return target * known
-            return known / target if target else None
-        case _:
-            return None
+        return result
+    match expression:
+        case Operation(name="neg", operands=(operand,)):
+            return inverse(operand, compute("neg", result), unknown, known, compute)
+        case Operation(name="ceil" | "floor" | "round", operands=(operand,)):
+            return inverse(operand, result, unknown, known, compute)
+        case Operation(name=name, operands=(left, right)):
+            on_left, on_right = unknown in leaves(left), unknown in leaves(right)
+            if on_left == on_right or name not in _UNDONE:
+                return None
+            searched, other = (left, right) if on_left else (right, left)
+            undone, result_first = _UNDONE[name][on_right]
+            operands = (result, known(other)) if result_first else (known(other), result)
+            return inverse(searched, compute(undone, *operands), unknown, known, compute)
+    return None

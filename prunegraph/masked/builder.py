@@ -1,7 +1,5 @@
 """Rewrites the recorded graph into the exact masked program, op by op, as the rules tell."""
 
-import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,39 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from prunegraph.graph import DependencyGraph
-from prunegraph.ir.sizes import (
-    Attribute,
-    Constant,
-    Derived,
-    Expression,
-    Operation,
-    ShapeOf,
-    evaluate,
-    leaves,
-    recorded_value,
-)
+from prunegraph.ir.sizes import Expression
+from prunegraph.masked.numbers import Numbers
 from prunegraph.masked.overwritten import copy_what_is_overwritten, written
 from prunegraph.rules.base import Atoms, Call
-
-_TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "floordiv": operator.floordiv,
-    "truediv": operator.truediv,
-    "mod": operator.mod,
-    "pow": operator.pow,
-    "neg": operator.neg,
-    "abs": operator.abs,
-    "sqrt": torch.sqrt,
-    "log": lambda value, base=None: torch.log(value) if base is None else torch.log(value) / math.log(base),
-    "log2": torch.log2,
-    "log10": torch.log10,
-    "exp": torch.exp,
-    "ceil": torch.ceil,
-    "floor": torch.floor,
-    "round": torch.round,
-}
 
 
 def build_masked_graph(graph: DependencyGraph) -> fx.GraphModule:
@@ -64,7 +33,7 @@ class _Builder:
         self.all_keep = self.graph.placeholder("keep")
         self.keeps: dict[bytes, fx.Node] = {}
         self.products: dict[tuple[fx.Node, int, bytes], fx.Node] = {}
-        self.counted = _attribute_counts(graph)
+        self.numbers = Numbers(graph, self.graph, self._kept)
 
     def build(self) -> fx.GraphModule:
         for name, constant in self.source.trace.constants.items():
@@ -83,11 +52,10 @@ class _Builder:
         return None if ruled is None else ruled.rule.masked(ruled.call, _CallMasker(self, ruled.call))
 
     def keep(self, atoms: Atoms | None) -> fx.Node | None:
-        if atoms is None:
-            return None
+        return None if atoms is None or (self.source.channel_of[atoms] < 0).all() else self._kept(atoms)
+
+    def _kept(self, atoms: Atoms) -> fx.Node:
         channels = self.source.channel_of[atoms]
-        if (channels < 0).all():
-            return None
         key = channels.tobytes()
         if key not in self.keeps:
             self.keeps[key] = self._gather(channels)
@@ -113,40 +81,6 @@ class _Builder:
             self.products[key] = self.graph.call_function(scale_along, (value, dim, keep))
         return self.products[key]
 
-    def number(self, expression: Expression) -> Any:
-        if not any(self._count(leaf) is not None for leaf in leaves(expression)):
-            return _recorded(expression)
-        return self._number(expression)
-
-    def _number(self, expression: Expression) -> Any:
-        match expression:
-            case Operation(name=name, operands=operands):
-                values = [self._number(operand) for operand in operands]
-                if not any(isinstance(value, fx.Node) for value in values):
-                    return _recorded(expression)
-                return self.graph.call_function(_TENSOR_OPERATIONS[name], tuple(values))
-            case Attribute() | ShapeOf():
-                count = self._count(expression)
-                return expression.value if count is None else self._sum(*count)
-            case _:
-                return _recorded(expression)
-
-    def _count(self, leaf: Attribute | ShapeOf) -> tuple[Atoms, int] | None:
-        """The atoms that the leaf counts, and by what to divide their number; None where it never changes."""
-        if isinstance(leaf, Attribute):
-            found = self.counted.get(leaf)
-        else:
-            labels = self.source.labels.get(leaf.node)
-            atoms = labels[leaf.dim] if labels is not None else None
-            found = None if atoms is None else (atoms, 1)
-        if found is None or (self.source.channel_of[found[0]] < 0).all():
-            return None
-        return found
-
-    def _sum(self, atoms: Atoms, divisor: int) -> fx.Node:
-        total = self.graph.call_function(torch.sum, (self.keep(atoms),))
-        return total if divisor == 1 else self.graph.call_function(operator.truediv, (total, divisor))
-
 
 class _CallMasker:
     """What the rule of one call may do; implements `prunegraph.rules.base.Masker`."""
@@ -167,7 +101,7 @@ class _CallMasker:
         return self.builder.graph.call_function(function, args, kwargs)
 
     def number(self, expression: Expression) -> Any:
-        return self.builder.number(expression)
+        return self.builder.numbers.number(expression)
 
     def rerun(self, /, **replaced: Any) -> fx.Node:
         node = self.call.node
@@ -220,23 +154,3 @@ def scale_along(value: Tensor, dim: int, keep: Tensor) -> Tensor:
     shape[dim] = -1
     dtype = value.dtype.to_real() if value.is_complex() else value.dtype
     return value * keep.to(dtype).view(shape)
-
-
-def _attribute_counts(graph: DependencyGraph) -> dict[Attribute, tuple[Atoms, int]]:
-    """What each attribute counts: ``attribute == kept`` or ``attribute * n == kept``."""
-    found: dict[Attribute, tuple[Atoms, int]] = {}
-    for use in graph.size_uses:
-        match use.expression:
-            case Attribute() as attribute:
-                divisor = 1
-            case Operation(name="mul", operands=(Attribute() as attribute, Constant(value=int(divisor)))):
-                pass
-            case _:
-                continue
-        if use.atoms is not None:
-            found.setdefault(attribute, (use.atoms, divisor))
-    return found
-
-
-def _recorded(expression: Expression) -> Any:
-    return None if isinstance(expression, Derived) else evaluate(expression, recorded_value)

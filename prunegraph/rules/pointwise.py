@@ -53,7 +53,7 @@ class Pointwise(Rule):
         if not any(isinstance(value, fx.Node) for value in changing.values()):
             return None
         computed = mask.rerun(**changing)
-        # Counts of channels are whole numbers in the network; here they are sums of keep values, of their own precision.
+        # Counts of channels are whole numbers in the network; here they are sums of keep values, in their precision.
         dtype = call.trace.values[call.node.name].dtype
         return mask.emit(torch.Tensor.to, computed, torch.get_default_dtype() if dtype in _WHOLE else dtype)
 

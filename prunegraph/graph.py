@@ -303,11 +303,9 @@ def _run_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> lis
 def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:
     """A run that makes anew what an earlier one left in the network, where channels of that are prunable."""
     prunable = {member.tensor for group in graph.groups for member in group.members}
-    held = {
-        spec.name
-        for spec in graph.trace.tensors.values()
-        if not spec.is_parameter and (spec.name in prunable or possible_sources(graph.trace, spec))
-    }
+    tensors = (spec for spec in graph.trace.tensors.values() if not spec.is_parameter)
+    doubtful = {spec.name: bool(possible_sources(graph.trace, spec)) for spec in tensors}
+    held = {name: doubt for name, doubt in doubtful.items() if doubt or name in prunable}
     run = cold_run(model, example_inputs, held)
     if run is None:
         return []

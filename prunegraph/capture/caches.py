@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 from prunegraph.capture.clone import independent_copy, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
@@ -29,6 +30,7 @@ class _Holder:
     attribute: str
     modules: tuple[str, ...]
     is_lasting: bool
+    is_doubtful: bool
 
     @property
     def ways(self) -> Sequence["_Way"]:
@@ -63,13 +65,14 @@ class ColdRun:
             holder.empty(network, way)
 
 
-def cold_run(model: nn.Module, example_inputs: Any, names: Iterable[str]) -> ColdRun | None:
+def cold_run(model: nn.Module, example_inputs: Any, names: Mapping[str, bool]) -> ColdRun | None:
     """A run in which those of the named tensors are made anew that a forward pass makes anew.
 
     Args:
         model: the network; left as it is.
         example_inputs: as for `build_graph`.
-        names: tensors that are no parameters.
+        names: tensors that are no parameters, and whether each may be computed from what the run did not read. Then it
+            may be outgrown even where a part of it is enough: a counter beside it can say how much of it is filled.
 
     Returns:
         None if it makes none of them anew.
@@ -78,23 +81,24 @@ def cold_run(model: nn.Module, example_inputs: Any, names: Iterable[str]) -> Col
     holders = list(_holders(model, names))
     tried = {holder: _tried(model, example, holder) for holder in holders}
     ways = {holder: way for holder, (way, _) in tried.items() if way}
-    others = [holder for holder, (way, is_enough) in tried.items() if not way and not is_enough]
-    longer = next((it for it in _longer(example) if _outgrown(model, it, others)), None) if others else None
+    others = [holder for holder, (way, is_enough) in tried.items() if not way and (holder.is_doubtful or not is_enough)]
+    longer = next((it for it in _longer(example) if _outgrown(model, example, it, others)), None) if others else None
     return ColdRun(MappingProxyType(ways), longer or example) if ways or longer else None
 
 
-def _holders(model: nn.Module, names: Iterable[str]) -> Iterator[_Holder]:
+def _holders(model: nn.Module, names: Mapping[str, bool]) -> Iterator[_Holder]:
     modules = dict(model.named_modules())
-    found: dict[tuple[type, str], dict[str, None]] = {}
+    found: dict[tuple[type, str], dict[str, bool]] = {}
     for name in sorted(names):
         path, _, attribute = name.partition("[")[0].rpartition(".")
         kind = type(modules.get(path))
         if path in modules and not kind.__module__.startswith("torch."):
-            found.setdefault((kind, attribute), {})[path] = None
+            of_kind = found.setdefault((kind, attribute), {})
+            of_kind[path] = of_kind.get(path, False) or names[name]
     lasting = lasting_tensors(model)
-    for (_, attribute), paths in found.items():
-        is_lasting = any((f"{path}.{attribute}" if path else attribute) in lasting for path in paths)
-        yield _Holder(attribute, tuple(paths), is_lasting)
+    for (_, attribute), doubts in found.items():
+        is_lasting = any((f"{path}.{attribute}" if path else attribute) in lasting for path in doubts)
+        yield _Holder(attribute, tuple(doubts), is_lasting, is_doubtful=any(doubts.values()))
 
 
 def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | None, bool]:
@@ -123,11 +127,33 @@ def _longer(example: Nested) -> Iterator[Nested]:
         yield replace(example, tensors=tuple(tensors))
 
 
-def _outgrown(model: nn.Module, example: Nested, holders: Iterable[_Holder]) -> bool:
-    """Whether a forward pass leaves tensors of other sizes for this example."""
+def _outgrown(model: nn.Module, example: Nested, longer: Nested, holders: Sequence[_Holder]) -> bool:
+    """Whether a forward pass leaves other tensors for the longer example, and the same ones for the example itself."""
     network = in_mode(independent_copy(model), training=False)
-    before = [_sizes(holder.values(network)) for holder in holders]
-    return _runs(network, example) and before != [_sizes(holder.values(network)) for holder in holders]
+
+    def changed_by(inputs: Nested) -> bool:
+        before = _copied([holder.values(network) for holder in holders])
+        ran = _runs(network, inputs)
+        return ran and not _same(before, [holder.values(network) for holder in holders])
+
+    changed_by(example)
+    return not changed_by(example) and changed_by(longer)
+
+
+def _copied(values: Any) -> Any:
+    return tree_map_only(torch.Tensor, torch.clone, values)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether both hold equal tensors, and the same of everything else."""
+    ours, theirs = tree_flatten(left), tree_flatten(right)
+    pairs = zip(ours[0], theirs[0], strict=False)
+    return ours[1] == theirs[1] and all(
+        a.shape == b.shape and torch.equal(a, b)
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        else a is b
+        for a, b in pairs
+    )
 
 
 def _sizes(values: Iterable[Any]) -> list[torch.Size | int | None]:

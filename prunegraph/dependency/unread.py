@@ -37,14 +37,18 @@ def _alone(space: LabelSpace, components: Atoms) -> NDArray[np.bool_]:
 
 
 def _fixed_sizes(space: LabelSpace, components: Atoms, labels: Mapping[str, Labels]) -> Callable[[ShapeOf], bool]:
-    """Tells of a size whether no plan changes it: it counts something else than channels."""
+    """Tells of a size whether no plan changes it, and inputs may: it counts something else than channels.
+
+    That of a whole dimension of a tensor is the same for all inputs.
+    """
     stays = np.zeros(space.count, bool)
     for item in space.locked:
         stays[components[item.atoms]] = True
+    whole = {atoms.tobytes() for dims in space.tensor_labels.values() for atoms in dims if atoms is not None}
 
     def is_fixed(size: ShapeOf) -> bool:
         known = labels.get(size.node)
         atoms = None if known is None else known[size.dim]
-        return atoms is None or bool(stays[components[atoms]].all())
+        return atoms is None or (bool(stays[components[atoms]].all()) and atoms.tobytes() not in whole)
 
     return is_fixed

@@ -201,3 +201,57 @@ def test_places_that_only_training_reads_are_no_channels(has_run: bool) -> None:
     if has_run:
         model(example)
     assert [group.name for group in build_graph(model, example).groups] == ["qkv.weight[0]"]
+
+
+class CountedRotary(nn.Module):
+    """Rotates the first channels by a table, of which a counter says how many rows earlier runs filled."""
+
+    def __init__(self, counter: str, turned: int = 8) -> None:
+        super().__init__()
+        self.counter = counter
+        self.rates = nn.Parameter(1e4 ** (-torch.arange(0, turned, 2) / turned), requires_grad=False)
+        self.register_buffer("table", torch.zeros(64, turned), persistent=False)
+        self.register_buffer("rows", torch.tensor(0), persistent=False)
+        self.filled = 0
+
+    def angles(self, length: int) -> Tensor:
+        if length <= (self.filled if self.counter == "number" else self.rows.item()):
+            return self.table[:length]
+        made = torch.outer(torch.arange(length).float(), self.rates).repeat_interleave(2, -1)
+        self.table[:length] = made.detach()
+        self.filled = length
+        self.rows.fill_(length)
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = self.angles(x.shape[1])
+        rest, x = x[..., angles.shape[-1] :], x[..., : angles.shape[-1]]
+        turned = torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
+        return torch.cat((x * angles.cos() + turned * angles.sin(), rest), -1)
+
+
+class RotaryAttention(nn.Module):
+    """Attention by keys that are their own queries."""
+
+    def __init__(self, counter: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.keys, self.values, self.rotary = nn.Linear(3, 24), nn.Linear(3, 2), CountedRotary(counter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.rotary(self.keys(x))
+        return (keys @ keys.transpose(1, 2)).softmax(-1) @ self.values(x)
+
+
+@pytest.mark.parametrize("counter", ["number", "buffer"])
+def test_a_table_that_a_counter_says_is_filled(counter: str) -> None:
+    example, longer = torch.randn(1, 9, 3), torch.randn(1, 30, 3)
+    fresh, used = RotaryAttention(counter).eval(), RotaryAttention(counter).eval()
+    used(example)
+    groups = [{group.name: group.width for group in build_graph(model, example).groups} for model in (fresh, used)]
+    assert groups[0] == groups[1] == {"keys.weight[0]": 4, "keys.weight[0]#2": 16}
+    results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]
+    assert results[1].model.rotary.table.shape == (64, 4)
+    assert results[1].model.keys.out_features == 12
+    for signal in (example, longer, example):
+        torch.testing.assert_close(results[0].model(signal), results[1].model(signal))

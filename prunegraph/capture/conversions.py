@@ -1,4 +1,4 @@
-"""``int`` and ``float`` of the network's own code, which keep the origin of tracked numbers while it is recorded.
+"""``int``, ``float`` and ``len`` of the network's own code: while it is recorded they keep the origin of numbers.
 
 Python's own make ordinary numbers of them: ``x.view(b, int(channels / 2), -1)`` would fix what it views. Names that
 code calls, or asks for instances of, can stand for something that does the same; where the name is used in another
@@ -11,8 +11,12 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from inspect import isfunction
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, as_float
 
@@ -53,7 +57,11 @@ class _Float(metaclass=_StandIn):
     convert = staticmethod(_as_float)
 
 
-STAND_INS = {"int": _Int, "float": _Float}
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, Tensor) and value.dim() else len(value)
+
+
+STAND_INS: dict[str, Any] = {"int": _Int, "float": _Float, "len": _length}
 
 
 def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
@@ -70,11 +78,34 @@ def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
 
 
 def own_modules(classes: Iterable[type]) -> Iterator[ModuleType]:
-    """The modules in which the classes are written, but those of Python, torch and numpy."""
-    for name in dict.fromkeys(kind.__module__ for kind in classes):
-        module, root = sys.modules.get(name), name.partition(".")[0]
-        if module is not None and root not in ({*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}):
-            yield module
+    """The modules in which the classes are written, and those beside them whose functions they use.
+
+    Left out are those of Python, torch and numpy.
+    """
+    waiting = [sys.modules.get(kind.__module__) for kind in classes]
+    seen: dict[str, None] = {}
+    while waiting:
+        module = waiting.pop(0)
+        if module is None or module.__name__ in seen or module.__name__.partition(".")[0] in _OTHERS:
+            continue
+        seen[module.__name__] = None
+        yield module
+        used = {str(value.__module__) for value in vars(module).values() if isfunction(value)}
+        used |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+        waiting += [other for name in sorted(used) if _beside(module, other := sys.modules.get(name))]
+
+
+_OTHERS = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
+
+
+def _beside(module: ModuleType, other: ModuleType | None) -> bool:
+    """Whether both belong to one package, or lie in one folder."""
+    files = [getattr(each, "__file__", None) for each in (module, other)]
+    if other is None or None in files:
+        return False
+    one_folder = Path(str(files[0])).parent == Path(str(files[1])).parent
+    packages = [each.__name__.partition(".") for each in (module, other)]
+    return packages[0][0] == packages[1][0] if all(rest for _, _, rest in packages) else one_folder
 
 
 def _otherwise_used(tree: ast.Module) -> set[str]:

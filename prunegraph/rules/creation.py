@@ -144,7 +144,10 @@ _FIXED = (
     "_local_scalar_dense item tril_indices triu_indices"
 )
 _DRAWN = "rand randn randint rand_like randn_like randint_like normal uniform exponential"
-_NO_INFLUENCE = "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size equal allclose"
+_NO_INFLUENCE = (
+    "_assert_tensor_metadata _assert_async _assert_scalar sym_size sym_numel is_same_size equal allclose "
+    "_has_compatible_shallow_copy_type"
+)
 
 RULES: dict[Any, Rule] = {
     operator.getitem: GetItem(),

@@ -47,6 +47,12 @@ def _alike(left: Any, right: Any) -> bool:
     return left.shape == right.shape and bool(torch.isclose(left, right, equal_nan=True).all())
 
 
+def contraction_orders(trace: Trace) -> list[Any]:
+    """In which order each einsum contracts its operands; opt_einsum chooses by widths."""
+    calls = [node for node in trace.graph.nodes if getattr(node.target, "overloadpacket", None) is aten.einsum]
+    return [node.kwargs.get("path") for node in calls]
+
+
 def sizes_depend_on_data(trace: Trace) -> bool:
     """Whether an op gives as many values as its operands' values say, such as those that a mask picks."""
     return any(_picks(trace, node) for node in trace.graph.nodes)

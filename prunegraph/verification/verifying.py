@@ -19,7 +19,7 @@ from prunegraph.ir.plan import PruningPlan
 from prunegraph.ir.trace import Site, Trace
 from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
-from prunegraph.verification.data_reads import changed_reads, newly_undefined, sizes_depend_on_data
+from prunegraph.verification.data_reads import changed_reads, contraction_orders, newly_undefined, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
 from prunegraph.verification.explaining import advice, describe
 from prunegraph.verification.other_inputs import heard
@@ -161,6 +161,8 @@ class _Verification:
             self._refuse_changed_reads(sizes=False)
             if sizes_depend_on_data(recorded):
                 return f"{planned.parameters:,} parameters, as planned; the data decide on the MACs"
+            if contraction_orders(recorded) != contraction_orders(self.graph.trace):
+                return f"{planned.parameters:,} parameters, as planned; {measured.macs:,} MACs, einsum reordered"
             raise VerificationError(f"the plan says {planned.macs:,} MACs, the pruned network has {measured.macs:,}")
         return f"{planned.macs:,} MACs and {planned.parameters:,} parameters, as planned"
 

@@ -1,11 +1,14 @@
-"""Where ``int`` and ``float`` can stand for something that keeps the origin of sizes."""
+"""Where ``int``, ``float`` and ``len`` can stand for something that keeps the origin of sizes."""
 
+import importlib
 import sys
 import types
 import warnings
 
 import pytest
+import torch
 
+import prunegraph
 from prunegraph.capture.conversions import replaceable
 
 CALLS = "class Net:\n    def forward(self, x: int) -> float:\n        return {}\n"
@@ -21,7 +24,7 @@ def words(source: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(source, path, "exec"), vars(module))
-    return {word for _, word in replaceable([module.Net])}
+    return {word for _, word in replaceable([module.Net])} - {"len"}
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,37 @@ def test_what_has_no_source_is_left_alone(monkeypatch) -> None:
     exec(CALLS.format("int(x)"), vars(module))
     monkeypatch.setitem(sys.modules, "typed_in", module)
     assert list(replaceable([module.Net])) == []
+
+
+HELPER = "def halves(x, weight):\n    size = int(weight.shape[0])\n    return x[:, :size] + x[:, size:]\n"
+LENGTH = "def halves(x, weight):\n    return x[:, :len(weight)] + x[:, len(weight):]\n"
+NETWORK = """
+import torch
+from torch import nn
+{use}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.weight, self.last = nn.Conv1d(1, 8, 3), nn.Parameter(torch.randn(6, 8, 1)), nn.Conv1d(6, 1, 1)
+
+    def forward(self, x):
+        y = torch.conv1d(self.first(x), torch.cat([self.weight, -2 * self.weight]))
+        return self.last({call}(y, self.weight))
+"""
+
+
+@pytest.mark.parametrize("helper", [HELPER, LENGTH], ids=["int", "len"])
+@pytest.mark.parametrize(
+    ("use", "call"),
+    [("from {}_helper import halves", "halves"), ("import {}_helper", "{}_helper.halves")],
+    ids=["function", "module"],
+)
+def test_helpers_in_files_beside_the_network_count(use, call, helper, monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"network_{abs(hash((use, helper)))}"
+    (tmp_path / f"{name}_helper.py").write_text(helper)
+    (tmp_path / f"{name}.py").write_text(NETWORK.format(use=use.format(name), call=call.format(name)))
+    network = importlib.import_module(name).Net()
+    graph = prunegraph.build_graph(network, torch.randn(1, 1, 20))
+    assert {group.name: group.width for group in graph.groups} == {"first.weight[0]": 8, "weight[0]": 6}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import prunegraph
 from prunegraph import Budget, DependencyGraph, PruningPlan, VerificationError, apply, build_graph, prune, verify
 from prunegraph.verification.differences import relative_difference
 from tests.dependency.cases import CASES, SIGNAL, random_plan
@@ -551,3 +552,26 @@ def test_an_output_without_numbers_proves_nothing() -> None:
     plan = graph.plan({})
     with pytest.raises(VerificationError, match="no finite number"):
         verify(model, apply(model, plan), plan, x, graph=graph)
+
+
+class Contracted(nn.Module):
+    """Three factors in the order that is the cheaper one, as opt_einsum would choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.inner, self.outer = nn.Linear(3, 12), nn.Linear(12, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = int(str(self.inner.weight.shape[0]))  # which hides what the order depends on, as opt_einsum does
+        path = [1, 2, 0, 1] if width > 6 else [0, 1, 0, 1]
+        factors = [self.first(x), self.inner.weight, self.outer.weight]
+        return torch._VF.einsum("bi,hi,oh->bo", factors, path=path)  # type: ignore[attr-defined]
+
+
+def test_another_order_of_contraction_is_no_other_network() -> None:
+    model, example = Contracted(), torch.randn(4, 3)
+    result = prunegraph.prune(model, example, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.inner.weight.shape == (4, 6)
+    (cost,) = [check.detail for check in result.report.verification.checks if check.name == "cost"]
+    assert cost.endswith("MACs, einsum reordered")

@@ -99,9 +99,9 @@ _OTHERS = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
 
 
 def _beside(module: ModuleType, other: ModuleType | None) -> bool:
-    """Whether both belong to one package, or lie in one folder."""
+    """Whether both belong to one package, which is not this one, or lie in one folder."""
     files = [getattr(each, "__file__", None) for each in (module, other)]
-    if other is None or None in files:
+    if other is None or None in files or module.__name__.startswith("prunegraph."):
         return False
     one_folder = Path(str(files[0])).parent == Path(str(files[1])).parent
     packages = [each.__name__.partition(".") for each in (module, other)]

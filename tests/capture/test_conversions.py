@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import prunegraph
-from prunegraph.capture.conversions import replaceable
+from prunegraph.capture.conversions import own_modules, replaceable
+from prunegraph.models import SuDoRMRF
 
 CALLS = "class Net:\n    def forward(self, x: int) -> float:\n        return {}\n"
 
@@ -96,3 +97,8 @@ def test_helpers_in_files_beside_the_network_count(use, call, helper, monkeypatc
     network = importlib.import_module(name).Net()
     graph = prunegraph.build_graph(network, torch.randn(1, 1, 20))
     assert {group.name: group.width for group in graph.groups} == {"first.weight[0]": 8, "weight[0]": 6}
+
+
+def test_of_prunegraph_only_the_files_of_networks_count() -> None:
+    names = {module.__name__ for module in own_modules([SuDoRMRF])}
+    assert names == {SuDoRMRF.__module__}

@@ -32,8 +32,9 @@ CURVE_HEAD = ("network", "nodes", "groups", *CURVE_STAGES, "memory of all")
 NOTES = """
 Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *analysis to
 surgery*: sum of these stages, and by how much they raised the memory of the process at most. *verification*: mostly
-some ten forward passes, of the dense, the masked and the pruned network and on other inputs, one of them recorded, and
-a backward pass; *beside passes*: all else that it does, recording left out, which is a stage of its own.
+the passes of the masked program and of both networks, in eval and training mode and on other inputs, one of them
+recorded, and a backward pass: the time of 12 to 33 forward passes, more only where one takes a few milliseconds; *beside
+passes*: all else that it does, recording left out, which is a stage of its own.
 *Torch-Pruning*: building its groups and pruning, where it finishes.
 
 {machine}. Written by `make bench`.

@@ -33,8 +33,8 @@ NOTES = """
 Medians in seconds, batch 1. *capture - 5 forward*: what capture takes beyond five forward passes. *analysis to
 surgery*: sum of these stages, and by how much they raised the memory of the process at most. *verification*: mostly
 the passes of the masked program and of both networks, in eval and training mode and on other inputs, one of them
-recorded, and a backward pass: the time of 12 to 33 forward passes, more only where one takes a few milliseconds; *beside
-passes*: all else that it does, recording left out, which is a stage of its own.
+recorded, and a backward pass: the time of 12 to 33 forward passes, more where one takes a few milliseconds only.
+*beside passes*: all else that it does, recording left out, which is a stage of its own.
 *Torch-Pruning*: building its groups and pruning, where it finishes.
 
 {machine}. Written by `make bench`.

@@ -76,7 +76,7 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
     def value_of(leaf: Leaf) -> Number:
         return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
 
-    for use, known in sorted(((use, attributes(use.expression)) for use in uses), key=_simplicity):
+    for use, known in simplest_first(uses):
         found = _solve_one(use.expression, known, count(use), values, value_of)
         if found is None:
             conflicts.append(Conflict(use=use, fixed_by=tuple(owners[a] for a in known if a in owners)))
@@ -87,9 +87,10 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
     return Solution(values=values, conflicts=tuple(conflicts), value_of=value_of)
 
 
-def _simplicity(use_and_known: tuple[SizeUse, list[Attribute]]) -> tuple[int, bool]:
-    use, known = use_and_known
-    return len(known), not isinstance(use.expression, Attribute)
+def simplest_first(uses: Iterable[SizeUse]) -> list[tuple[SizeUse, list[Attribute]]]:
+    """The uses with the attributes that each reads, in the order in which they are solved."""
+    pairs = [(use, attributes(use.expression)) for use in uses]
+    return sorted(pairs, key=lambda pair: (len(pair[1]), not isinstance(pair[0].expression, Attribute)))
 
 
 def _solve_one(

@@ -158,16 +158,7 @@ def invert(
     Division and rounding are inverted as if nothing was rounded (``width // 2 == 5`` gives 10, ``int(width * 2.5)
     == 7`` gives 2.8), so the whole numbers beside the result are checked by evaluating again.
     """
-    try:
-        found = inverse(
-            expression,
-            target,
-            unknown,
-            known=lambda operand: evaluate(operand, value_of),
-            compute=lambda name, *operands: OPERATIONS[name](*operands),
-        )
-    except ArithmeticError:
-        return None
+    found = unrounded(expression, target, unknown, value_of)
     if found is None or not math.isfinite(found):
         return None
 
@@ -175,6 +166,22 @@ def invert(
         return value >= 1 and evaluate(expression, lambda leaf: value if leaf == unknown else value_of(leaf)) == target
 
     return next((value for value in (math.floor(found), math.ceil(found)) if fits(value)), None)
+
+
+def unrounded(
+    expression: Expression, result: Number, unknown: Attribute, value_of: Callable[[Leaf], Number]
+) -> Number | None:
+    """The value of ``unknown`` that gives the expression this result if nothing is rounded; None if there is none."""
+    try:
+        return inverse(
+            expression,
+            result,
+            unknown,
+            known=lambda operand: evaluate(operand, value_of),
+            compute=lambda name, *operands: OPERATIONS[name](*operands),
+        )
+    except ArithmeticError:
+        return None
 
 
 def inverse(

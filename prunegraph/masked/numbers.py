@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from prunegraph.dependency.label_space import SizeUse
+from prunegraph.dependency.size_uses import simplest_first
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.sizes import (
     OPERATIONS,
@@ -19,11 +20,11 @@ from prunegraph.ir.sizes import (
     Leaf,
     Operation,
     ShapeOf,
-    attributes,
     evaluate,
     inverse,
     leaves,
     recorded_value,
+    unrounded,
 )
 from prunegraph.rules.base import Atoms
 
@@ -110,8 +111,7 @@ def _uses_that_tell(uses: Iterable[SizeUse]) -> dict[Attribute, SizeUse]:
     The others that one reads are determined by earlier uses, or keep the values that they have.
     """
     found: dict[Attribute, SizeUse | None] = {}
-    known = ((use, attributes(use.expression)) for use in uses)
-    for use, read in sorted(known, key=lambda pair: (len(pair[1]), not isinstance(pair[0].expression, Attribute))):
+    for use, read in simplest_first(uses):
         unknown = [attribute for attribute in read if attribute not in found]
         determined = next((attribute for attribute in unknown if _can_tell(use, attribute)), None)
         found |= {attribute: use if attribute == determined else None for attribute in unknown}
@@ -120,14 +120,5 @@ def _uses_that_tell(uses: Iterable[SizeUse]) -> dict[Attribute, SizeUse]:
 
 def _can_tell(use: SizeUse, attribute: Attribute) -> bool:
     """Whether the use gives the attribute the value that it has; rounding may have lost it."""
-    try:
-        value = inverse(
-            use.expression,
-            use.size,
-            attribute,
-            known=lambda operand: evaluate(operand, recorded_value),
-            compute=lambda name, *operands: OPERATIONS[name](*operands),
-        )
-    except ArithmeticError:
-        return False
+    value = unrounded(use.expression, use.size, attribute, recorded_value)
     return value is not None and bool(np.isclose(value, attribute.value))

@@ -1,7 +1,7 @@
 """`build_graph` and `DependencyGraph`: channel groups of a network, what is locked, and what any choice costs."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from prunegraph.capture.caches import cold_run
 from prunegraph.capture.clone import named_tensors
+from prunegraph.capture.example import normalise_example
 from prunegraph.capture.modes import asks_for_its_mode
 from prunegraph.capture.torch_internals import ATTENTION_MODULES
 from prunegraph.capture.tracer import capture
@@ -23,7 +24,14 @@ from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import LabelSpace, SizeUse
-from prunegraph.dependency.other_runs import OtherRun, read_by, read_in_training, unread, with_tensors
+from prunegraph.dependency.other_runs import (
+    OtherRun,
+    asks_for_the_batch,
+    read_by,
+    read_in_training,
+    unread,
+    with_tensors,
+)
 from prunegraph.dependency.propagation import RuledCall, possible_sources, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
 from prunegraph.dependency.view import as_networkx
@@ -283,21 +291,28 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         CaptureError: the forward pass failed; names the module and the line.
     """
     trace = capture(model, example_inputs)
-    others = _run_in_training(model, example_inputs, trace)
+    others = [*_runs_in_training(model, example_inputs, trace)]
     graph = analyse(model, trace, others)
     cold = _cold_run(model, example_inputs, graph)
     return analyse(model, trace, [*others, *cold]) if cold else graph
 
 
-def _run_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> list[OtherRun]:
-    """Tells what comes and goes together where training runs other code; nothing where the network cannot train."""
+def _runs_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> Iterator[OtherRun]:
+    """Tell what comes and goes together where training runs other code; nothing where the network cannot train.
+
+    Where that asks for the size of the batch, it may make something anew for another: a batch of two runs as well.
+    """
     if not unread(trace) and not asks_for_its_mode(model):
-        return []
-    try:
-        training = capture(model, example_inputs, training=True)
-    except (CaptureError, UnsupportedModelError):
-        return []
-    return [OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))]
+        return
+    example = normalise_example(example_inputs)
+    for inputs in (example, example.twice()):
+        try:
+            training = capture(model, inputs.arguments(inputs.tensors), training=True)
+        except (CaptureError, UnsupportedModelError):
+            continue
+        yield OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))
+        if not asks_for_the_batch(training):
+            return
 
 
 def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:

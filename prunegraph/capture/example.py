@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,13 @@ class Nested:
         """Of an example: a tuple of positional arguments or a dict of keyword arguments, with these tensors."""
         args, kwargs = self.rebuild(tensors)
         return kwargs if kwargs and not args else args
+
+    def twice(self) -> "Nested":
+        """A batch of two: tensors joined with themselves, but for lists of numbers of another length than the batch."""
+        batch = next((tensor.shape[0] for tensor in self.tensors if tensor.dim() > 1), None)
+        doubled = [t.dim() > 1 or (t.dim() == 1 and t.shape[0] == batch) for t in self.tensors]
+        pairs = zip(self.tensors, doubled, strict=True)
+        return replace(self, tensors=tuple(torch.cat([t, t]) if double else t for t, double in pairs))
 
     def without_tensors(self) -> "Nested":
         """The structure alone."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prunegraph.dependency.label_space import LabelSpace, LockedAtoms, SizeUse
-from prunegraph.ir.sizes import Attribute, attributes, leaves
+from prunegraph.ir.sizes import Attribute, ShapeOf, attributes, leaves
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.base import Atoms
 
@@ -70,6 +70,12 @@ class OtherRun:
 def read_in_training(trace: Trace, training: Trace) -> frozenset[str]:
     """Names of the tensors that only the run in training mode reads."""
     return read_by(training) - read_by(trace)
+
+
+def asks_for_the_batch(trace: Trace) -> bool:
+    """Whether the code of a run compares the first dimension of a tensor, in which batches go, with another size."""
+    sides = (side for comparison in trace.comparisons for side in (comparison.left, comparison.right))
+    return any(isinstance(leaf, ShapeOf) and leaf.dim == 0 for side in sides for leaf in leaves(side))
 
 
 def unread(trace: Trace) -> frozenset[str]:

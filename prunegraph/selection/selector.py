@@ -279,12 +279,13 @@ def _terms(graph: GraphView, budget: Budget, ranges: Sequence[_Range], latency: 
     costs = Costs(graph, budget, latency)
     most, least = (costs(_first_channels(graph, [getattr(r, end) for r in ranges])) for end in ("most", "least"))
     limits = costs.limits(_first_channels(graph, [group.width for group in graph.groups]))
+    free = sum(r.least < r.most for r in ranges)
     for name, cost, limit, whole in zip(costs.names, least, limits, most, strict=True):
         if not _fits((cost,), (limit,)):
             raise BudgetError(
                 f"{name}={getattr(budget, name)} cannot be met: this network can go from {shown(name, whole)} down to "
-                f"{shown(name, cost)} ({cost / whole:.1%}); {graph.coverage:.0%} of its parameters lie in prunable "
-                "groups, see graph.locked for the rest"
+                f"{shown(name, cost)} ({cost / whole:.1%}) with {free} of its {len(ranges)} channel groups free to "
+                f"shrink; {graph.coverage:.0%} of its parameters lie in channel groups, see graph.locked for the rest"
             )
     return _Terms(budget=budget, ranges=ranges, costs=costs, limits=limits)
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from prunegraph.capture.example import Nested
+
 
 def heard(example: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
     """Noise in place of an example that is silent, or no numbers: whatever a network does, it may make nothing of them.
@@ -20,16 +22,16 @@ def heard(example: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
     return [torch.randn(t.shape, generator=noise).to(t) if id(t) in silent else t for t in example]
 
 
-def other_inputs(example: Sequence[torch.Tensor]) -> Iterator[tuple[str, list[torch.Tensor]]]:
+def other_inputs(example: Nested) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
     """What differs, and the example's tensors so: a batch of two, less, and more along each dimension but the first.
 
-    Tensors of one dimension are lengths, rates and the like, and stay as they are.
+    Tensors of one dimension are lengths, rates and the like, which less and more of the others leave as they are.
     """
-    yield "batch of 2", [torch.cat([tensor, tensor]) if tensor.dim() > 1 else tensor for tensor in example]
-    yield "shorter input", [_shortened(tensor) if tensor.dim() > 1 else tensor for tensor in example]
-    for place in range(1, max((tensor.dim() for tensor in example), default=0)):
+    yield "batch of 2", example.twice().tensors
+    yield "shorter input", [_shortened(tensor) if tensor.dim() > 1 else tensor for tensor in example.tensors]
+    for place in range(1, max((tensor.dim() for tensor in example.tensors), default=0)):
         name = "longer input" if place == 1 else f"input that is longer along dimension -{place}"
-        yield name, [_lengthened(tensor, -place) if tensor.dim() > place else tensor for tensor in example]
+        yield name, [_lengthened(tensor, -place) if tensor.dim() > place else tensor for tensor in example.tensors]
 
 
 def _shortened(tensor: torch.Tensor) -> torch.Tensor:

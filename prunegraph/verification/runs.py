@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.example import Nested
-from prunegraph.capture.modes import in_mode
+from prunegraph.capture.modes import asks_for_its_mode, in_mode
 from prunegraph.capture.state import seeded
 from prunegraph.errors import VerificationError
 from prunegraph.graph import DependencyGraph
@@ -55,24 +55,31 @@ class Runs:
         return f"{ran[1]} parameters receive gradients" if ran else "the original has no backward pass"
 
     def training(self) -> str:
-        """Training mode with gradients, in which code may read sizes and layers that it else does not."""
+        """Training mode with gradients, in which code may read sizes and layers that it else does not.
+
+        Code that asks for its mode may make something anew for another batch, so a batch of two is tried, too.
+        """
+        examples = [self.example, *([self.example.twice()] if asks_for_its_mode(self.model) else [])]
+        ran = [self._trains(example.tensors) for example in examples]
+        return "runs in training mode" if any(ran) else "the original does not run in training mode"
+
+    def _trains(self, tensors: Sequence[torch.Tensor]) -> bool:
         expected: list[list[torch.Size]] = []
 
         @torch.enable_grad()
         def run(model: nn.Module) -> None:
-            expected.append(self._output_shapes(model))
+            expected.append(self._output_shapes(model, tensors))
             if expected[-1] != expected[0]:
                 raise ValueError("it returns other shapes than the original")
 
         failure = "fails in training mode, in which the original runs,"
-        ran = self._both(run, lambda model: in_mode(copy_of(model), training=True), failure)
-        return "runs in training mode" if ran else "the original does not run in training mode"
+        return self._both(run, lambda model: in_mode(copy_of(model), training=True), failure) is not None
 
     def other_inputs(self) -> str:
         """A batch of 2, less and more, where the original accepts them."""
         dense, pruned = copy_of(self.model), copy_of(self.pruned)
         ran = []
-        for name, tensors in other_inputs(self.example.tensors):
+        for name, tensors in other_inputs(self.example):
             run = partial(self._output_shapes, tensors=tensors)
             shapes = self._shapes(run, dense, pruned, f"fails on a {name}, which the original accepts,")
             if shapes is None:  # the original need not accept such inputs

@@ -136,6 +136,43 @@ def test_what_training_couples_goes_together() -> None:
     torch.testing.assert_close(pruned.train()(EXAMPLE), pruned.eval()(EXAMPLE), rtol=1e-10, atol=1e-10)
 
 
+class Remade(nn.Module):
+    """Draws masks anew in training where the size of the batch is another."""
+
+    def __init__(self, read: Callable[[int], int] = lambda size: size) -> None:
+        super().__init__()
+        self.first, self.last, self.width, self.batch = nn.Linear(4, 8), nn.Linear(8, 4), 8, 0
+        self.read = read
+        self.register_buffer("masks", torch.ones(16, 8, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.batch != x.shape[0]:
+            self.batch = x.shape[0]
+            if self.training:
+                self.masks = torch.ones(16, self.read(self.width), dtype=x.dtype)
+        y = self.first(x).relu()
+        return self.last(y * self.masks[: x.shape[0], None] if self.training else y)
+
+
+def test_what_training_makes_anew_for_another_batch_follows() -> None:
+    model, example = Remade().double().eval(), torch.randn(1, 5, 4, dtype=torch.float64)
+    model(example)  # so that training on the example makes nothing anew
+    result = prunegraph.prune(model, example, criterion="l1", budget=Budget(ratio=0.5))
+    assert (result.model.width, result.model.masks.shape) == (4, (16, 4))
+    assert not result.report.unproved
+    pruned = result.model.train()
+    assert pruned(example.repeat(3, 1, 1)).shape == (3, 5, 4)
+    assert pruned.masks.shape == (16, 4)
+
+
+def test_training_is_tried_with_another_batch() -> None:
+    model, example = Remade(lambda size: int(str(size))).double().eval(), torch.randn(1, 5, 4, dtype=torch.float64)
+    model(example)
+    model.first = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 8)).double()
+    result = prunegraph.prune(model, example, criterion="l1", budget=Budget(ratio=0.5))
+    assert list(result.report.unproved) == ["first.1.weight[0]"]
+
+
 class Merged(nn.Module):
     """Adds a correction to its weight when it goes to eval mode, and takes it off in training mode."""
 

@@ -56,6 +56,14 @@ def _pad_sequence(
     return torch.stack(padded, 0 if batch_first else 1)
 
 
+def _meshgrid(tensors: Sequence[Tensor], *, indexing: str = "ij") -> list[Tensor]:
+    swapped = indexing == "xy" and len(tensors) > 1
+    axes = [1, 0, *range(2, len(tensors))] if swapped else list(range(len(tensors)))
+    ends = [len(tensors) - 1 - axis for axis in axes]
+    sides = [t[(None,) * axis + (...,) + (None,) * end] for t, axis, end in zip(tensors, axes, ends, strict=True)]
+    return list(aten.broadcast_tensors(sides))
+
+
 COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     **{
         op: op.decompose
@@ -77,5 +85,7 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,
     aten.pad_sequence.default: _pad_sequence,
+    aten.meshgrid.default: _meshgrid,
+    aten.meshgrid.indexing: _meshgrid,
 }
 """ATen op -> the same, written with others."""

@@ -11,6 +11,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
@@ -68,12 +69,9 @@ def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
     """The modules in which the classes are written, with each name of `STAND_INS` that can be given another meaning."""
     for module in own_modules(classes):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about other people's code, which Python has given before
-                tree = ast.parse(inspect.getsource(module))
+            used = _otherwise_used(inspect.getsource(module))
         except (OSError, TypeError, SyntaxError):  # typed into a console, or compiled
             continue
-        used = _otherwise_used(tree)
         yield from ((module, word) for word in STAND_INS if word not in used and word not in vars(module))
 
 
@@ -108,8 +106,12 @@ def _beside(module: ModuleType, other: ModuleType | None) -> bool:
     return packages[0][0] == packages[1][0] if all(rest for _, _, rest in packages) else one_folder
 
 
-def _otherwise_used(tree: ast.Module) -> set[str]:
+@lru_cache(maxsize=256)  # each record of a network asks for the same files
+def _otherwise_used(source: str) -> frozenset[str]:
     """Names that functions which may run later use in other ways than calling them and asking for their instances."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about other people's code, which Python has given before
+        tree = ast.parse(source)
     fine: set[int] = set()
     names: list[ast.Name] = []
     for node in _later(tree):
@@ -121,7 +123,7 @@ def _otherwise_used(tree: ast.Module) -> set[str]:
             fine.add(id(node.func))
             if isinstance(node.func, ast.Name) and node.func.id == "isinstance":
                 fine.update(id(part) for kind in node.args[1:] for part in ast.walk(kind))
-    return {node.id for node in names if id(node) not in fine or not isinstance(node.ctx, ast.Load)}
+    return frozenset(node.id for node in names if id(node) not in fine or not isinstance(node.ctx, ast.Load))
 
 
 def _later(tree: ast.Module) -> Iterator[ast.AST]:

@@ -64,6 +64,11 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
     return traced
 
 
+def is_within_transform(tensor: torch.Tensor) -> bool:
+    """Whether it lives within a transform of torch.func only, such as the gradient of a function."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Whether the module is in the hands of TorchScript or torch.compile, where its code is out of reach."""
     dynamo = sys.modules.get(_DYNAMO)

@@ -18,7 +18,14 @@ from prunegraph.capture.modes import in_mode
 from prunegraph.capture.recorder import CallRecorder
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 from prunegraph.capture.state import undisturbed
-from prunegraph.capture.torch_internals import ATTENTION_MODULES, VALUE, attention_forward, trace_aten, value_spec
+from prunegraph.capture.torch_internals import (
+    ATTENTION_MODULES,
+    VALUE,
+    attention_forward,
+    is_within_transform,
+    trace_aten,
+    value_spec,
+)
 from prunegraph.capture.transparency import transparent_python
 from prunegraph.errors import CaptureError, PrunegraphError, UnsupportedModelError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
@@ -255,5 +262,10 @@ def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
             raise UnsupportedModelError(
                 f"the forward pass hands a {type(value).__name__} to torch, which can be no part of a record; "
                 "draw a generator's numbers outside the network, or with torch's own generator after torch.manual_seed"
+            )
+        if is_within_transform(value):
+            raise UnsupportedModelError(
+                "the forward pass runs ops within torch.func.grad or another transform of torch.func, of which no "
+                "record can be made; compute what it gives outside the network"
             )
     return found

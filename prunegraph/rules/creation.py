@@ -19,9 +19,11 @@ def created(call: Call, name: str, index: int | None, size: int) -> Atoms | None
     """Atoms for a dimension that is made as wide as a size argument says; none where the number is in the code."""
     if size <= 1:
         return None
-    if isinstance(call.origin(name, index), Constant):
+    origin = call.origin(name, index)
+    if isinstance(origin, Constant):
         call.sink.note_written(size, call.node)
-        return None
+    if not any(_may_change(call, leaf) for leaf in leaves(origin)):
+        return None  # as many as the input's examples, or steps of time
     atoms = call.sink.fresh(size)
     call.require_size(name, index, atoms, size)
     return atoms

@@ -58,7 +58,7 @@ class Reshape(Rule):
         """Atoms of the merged dimensions; at most one of them can vary, the others are locked."""
         shape = call.shape("self")
         labelled = {dim: atoms for dim in into if (atoms := call.labels("self")[dim]) is not None}
-        ways = sorted(labelled, key=lambda dim: -shape[dim])
+        ways = sorted(labelled, key=lambda dim: -_distinct(labelled[dim]))
         varying = ways[self._choose(call, f"merged {into[0]}", [labelled[dim] for dim in ways])]
         for dim in ways:
             if dim != varying:
@@ -69,8 +69,9 @@ class Reshape(Rule):
     def _prunable_axis(self, call: Call, table: Atoms, outof: list[int]) -> int:
         varying = [axis for axis in range(table.ndim) if (table != table.take([0], axis=axis)).any()]
         candidates = varying or list(range(table.ndim))
-        ways = sorted(candidates, key=lambda axis: (self._rigidity(call, outof[axis]), -table.shape[axis]))
-        open_ways = [axis for axis in ways if self._rigidity(call, outof[axis]) < _IN_CODE]
+        rigidity = {axis: self._rigidity(call, outof[axis]) for axis in candidates}
+        ways = sorted(candidates, key=lambda axis: (rigidity[axis], -_distinct(_along(table, axis)[0])))
+        open_ways = [axis for axis in ways if rigidity[axis] < _IN_CODE]
         if not open_ways:
             return ways[0]
         return open_ways[self._choose(call, f"split {outof[0]}", [_along(table, axis)[0] for axis in open_ways])]
@@ -151,6 +152,11 @@ def _is_left_over(size: Expression) -> bool:
 def _along(table: Atoms, axis: int) -> Atoms:
     """The table as rows that run along one axis."""
     return np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
+
+
+def _distinct(atoms: Atoms) -> int:
+    """How many there are: where channels are merged with the batch, each stands for every example."""
+    return len(np.unique(atoms))
 
 
 def _reads_labelled_shape(call: Call, origin: Expression) -> bool:

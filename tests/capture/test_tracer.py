@@ -215,6 +215,23 @@ class Generated(nn.Module):
         return self.first(x) + torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
 
 
+class Descending(nn.Module):
+    """Takes a step down the gradient of a loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return y - torch.func.grad(lambda z: z.square().sum())(y)
+
+
+def test_gradients_of_functions_cannot_be_recorded() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"transform of torch\.func, of which no record can be made"):
+        capture(Descending(), torch.randn(1, 1, 8))
+
+
 def test_a_generator_cannot_be_recorded() -> None:
     with pytest.raises(UnsupportedModelError, match=r"hands a .* to torch, which can be no part of a record"):
         capture(Generated(), torch.randn(1, 1, 8))

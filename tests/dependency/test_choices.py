@@ -256,3 +256,59 @@ def test_a_line_may_go_one_way_here_and_another_there(hidden: int) -> None:
     widths = {group.name: group.width for group in graph.groups}
     assert widths["filters.gru.weight_ih_l0[0]"] == widths["gru.gru.weight_ih_l0[0]"] == hidden // 4
     assert graph.coverage > 0.99
+
+
+class HeadsInTheBatch(nn.Module):
+    """Attention whose heads are computed like further examples, with a padding mask that is made for each batch."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.first, self.last = nn.Linear(3, width), nn.Linear(width, 3)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        time, batch, _ = x.shape
+        y = self.first(x)
+        q, k, v = (
+            map_(y).view(-1, batch * self.heads, self.width // self.heads).transpose(0, 1)
+            for map_ in (self.query, self.key, self.value)
+        )
+        padding = torch.zeros(batch, time, dtype=torch.bool)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(batch, self.heads, time, time)
+        weights = scores.masked_fill(padding[:, None, None], -1e8).softmax(-1).view(batch * self.heads, time, time)
+        return self.last(torch.bmm(weights, v).transpose(0, 1).reshape(time, batch, self.width))
+
+
+class MixedHeads(nn.Module):
+    """Each head has weights of its own for the times, which are computed from the features (HyperMixing)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.first, self.last = nn.Linear(3, width), nn.Linear(width, 3)
+        self.made = nn.Parameter(torch.randn(heads, 5, width // heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x.transpose(0, 1))
+        batch, time, _ = y.shape
+        parts = y.reshape(batch, time, self.heads, self.width // self.heads)
+        mixing = torch.einsum("blmf,mhf->bmlh", parts, self.made).reshape(batch * self.heads, time, -1)
+        heads = y.transpose(1, 2).reshape(batch * self.heads, self.width // self.heads, time)
+        mixed = torch.bmm(torch.bmm(heads, mixing).tanh(), mixing.transpose(1, 2))
+        return self.last(mixed.reshape(batch, self.width, time).transpose(1, 2))
+
+
+@pytest.mark.parametrize("network", [HeadsInTheBatch, MixedHeads])
+@pytest.mark.parametrize(("width", "heads"), [(32, 4), (12, 2), (24, 8)])
+def test_what_can_shrink_does_not_depend_on_the_batch(network: type[nn.Module], width: int, heads: int) -> None:
+    model = network(width, heads).double().eval()
+    inputs = {batch: torch.randn(7, batch, 3, dtype=torch.float64) for batch in (1, 2, 5)}
+    found = [{group.name: group.width for group in build_graph(model, x).groups} for x in inputs.values()]
+    assert found[0]
+    assert found[0] == found[1] == found[2]
+    data = [((inputs[5],), torch.zeros(()))]
+    result = prunegraph.prune(
+        model, inputs[1], criterion="taylor", budget=Budget(ratio=0.4), data=data, loss=lambda y, _: y.square().mean()
+    )
+    assert not result.report.unproved

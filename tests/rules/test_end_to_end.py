@@ -301,6 +301,17 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         lambda: Applied(lambda y, z: (nn.utils.rnn.pad_sequence([y[0].T, z[1, :, :-2].T], batch_first=True).mT,)),
         [8],
     ),
+    "grid": (
+        lambda: Applied(
+            lambda y, z: (
+                torch.stack(
+                    [sum(torch.meshgrid(v.mean(1), w.mean(0), indexing="ij")) for v, w in zip(y, z, strict=True)]
+                ),
+                torch.meshgrid(y.mean((0, 1)), z.mean((0, 2)), indexing="xy")[0].mul(z[0]),
+            )
+        ),
+        [8],
+    ),
     "compared": (lambda: Applied(lambda y, z: (y + z if torch.equal(y, y) and not torch.allclose(y, z) else y,)), [8]),
     "repeated-over-channels": (
         lambda: Applied(lambda y, z: (y + z.mean(1, keepdim=True).repeat_interleave(y.shape[1], 1),)),

@@ -212,9 +212,8 @@ class _Verification:
         """The same in float64, for networks that make much of rounding; None where that fails, too."""
         if self._tolerance() != _TOLERANCE[torch.float32]:
             return None
-        tensors = [tensor.double() if tensor.is_floating_point() else tensor for tensor in self.example.tensors]
-        example = normalise_example(self.example.arguments(tensors))
-        model, pruned = (copy_of(network).double() for network in (self.model, self.pruned))
+        example = normalise_example(self.example.arguments([*map(_in_double, self.example.tensors)]))
+        model, pruned = (copy_of(network)._apply(_in_double) for network in (self.model, self.pruned))
         try:
             precise = _Verification(model, pruned, self.plan, example, None)
             return precise._compare(precise._recorded())
@@ -303,3 +302,9 @@ class _Verification:
             ):
                 return f"first diverging node: {describe(self.graph, node)}", node
         return "no single node diverges by more", None
+
+
+def _in_double(tensor: torch.Tensor) -> torch.Tensor:
+    """Real numbers as float64, complex ones as complex128, others as they are."""
+    is_precise = tensor.is_floating_point() or tensor.is_complex()
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float64)) if is_precise else tensor

@@ -496,17 +496,19 @@ def test_an_error_cannot_hide(give: Callable[[Tensor, Tensor], Any]) -> None:
 class Amplified(nn.Module):
     """Makes much of rounding: large phases."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first, self.norm, self.last = nn.Linear(4, 60), nn.LayerNorm(60), nn.Linear(60, 1)
+        self.weight = nn.Parameter(torch.randn(4, 4, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.sin(1e4 * self.norm(self.first(x))))
+        return self.last(torch.sin(1e4 * self.norm(self.first((x @ self.weight).abs()))))
 
 
-def test_rounding_that_a_network_makes_much_of_is_no_fault() -> None:
-    model, x = Amplified(), torch.randn(2, 20, 4)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_rounding_that_a_network_makes_much_of_is_no_fault(dtype: torch.dtype) -> None:
+    model, x = Amplified(dtype), torch.randn(2, 20, 4, dtype=dtype)
     graph = build_graph(model, x)
     plan = graph.plan({"first.weight[0]": range(0, 60, 3)})
     report = verify(model, apply(model, plan), plan, x, graph=graph)

@@ -1,14 +1,9 @@
 """Watches torch calls during capture: who made them, and where their size arguments came from."""
 
-import linecache
 import math
 import operator
-import os
-import sys
-import traceback
 import types
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -18,33 +13,14 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from prunegraph.capture import conversions, numbers_in_arrays, tracked, transparency
+from prunegraph.capture import tracked
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS, written
 from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
+from prunegraph.capture.whereabouts import Whereabouts, is_asked_by_user
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
 from prunegraph.ir.trace import Comparison, Place, Site
-
-_LIBRARY_FOLDERS = tuple(f"{Path(file).resolve().parents[1]}{os.sep}" for file in (torch.nn.__file__, __file__))
-_OUR_NETWORKS = f"{Path(__file__).resolve().parents[1] / 'models'}{os.sep}"
-
-_ASKED_FOR_USER = (conversions.__file__, numbers_in_arrays.__file__, tracked.__file__, transparency.__file__)
-"""Files of ours that compute with sizes on behalf of the code that called them."""
-
-
-def _is_asked_by_user() -> bool:
-    """Whether the comparison under way was written in the user's code, not in a library that it calls."""
-    frame: types.FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename in _ASKED_FOR_USER:
-        frame = frame.f_back
-    return frame is not None and not _is_library(frame.f_code.co_filename)
-
-
-def _is_library(file: str) -> bool:
-    """Whether a source file belongs to torch, to prunegraph but for its networks, or to no file at all."""
-    return file.startswith((*_LIBRARY_FOLDERS, "<")) and not file.startswith(_OUR_NETWORKS)
-
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
@@ -52,17 +28,20 @@ _NUMEL = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 
 
 class CallRecorder(TorchFunctionMode):
-    """Annotates each graph node that a torch call adds with its site and the expressions behind its numbers."""
+    """Annotates each graph node that a torch call adds with its site and the expressions behind its numbers.
 
-    def __init__(self) -> None:
+    Args:
+        where: tells where the network's code is.
+    """
+
+    def __init__(self, where: Whereabouts) -> None:
         super().__init__()
+        self.where = where
         self.sites: dict[str, Site] = {}
         self.sizes: dict[str, dict[Place, Expression]] = {}
         self.comparisons: dict[Comparison, Site] = {}
         self.converted: dict[Expression, Site] = {}
-        self.module_stack: list[str] = []
         self.numbers = NumbersInTensors()
-        self.failure: tuple[BaseException, str] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         mode = get_proxy_mode()
@@ -119,41 +98,13 @@ class CallRecorder(TorchFunctionMode):
         comparison = Comparison(left=left, right=right, relation=relation, outcome=outcome)
         with_attribute = any(attributes(side) for side in (left, right)) and not isinstance(right, Constant)
         telling = comparison.found_equal and with_attribute
-        if comparison not in self.comparisons and (telling or _is_asked_by_user()):
-            self.comparisons[comparison] = self.site()
+        if comparison not in self.comparisons and (telling or is_asked_by_user()):
+            self.comparisons[comparison] = self.where.site()
 
     def note_conversion(self, expression: Expression) -> None:
         """Keeps the first place where the user's code made an ordinary number of a size."""
-        if expression not in self.converted and _is_asked_by_user():
-            self.converted[expression] = self.site()
-
-    def site(self) -> Site:
-        """The innermost running frame of user code."""
-        frame: types.FrameType | None = sys._getframe(1)
-        while frame is not None and _is_library(frame.f_code.co_filename):
-            frame = frame.f_back
-        return self._site(*((frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)))
-
-    def failure_site(self, error: BaseException) -> Site:
-        """The innermost frame of user code in which the error was raised."""
-        file, line = "", 0
-        for frame, at in traceback.walk_tb(error.__traceback__):
-            if not _is_library(frame.f_code.co_filename):
-                file, line = frame.f_code.co_filename, at
-        known = self.failure is not None and self.failure[0] is error
-        return self._site(file, line, self.failure[1] if self.failure and known else None)
-
-    def note_failure(self, error: BaseException) -> None:
-        """Keeps the module in which the error was raised: the first one that it leaves."""
-        if self.failure is None or self.failure[0] is not error:
-            self.failure = error, self._module()
-
-    def _module(self) -> str:
-        return self.module_stack[-1] if self.module_stack else ""
-
-    def _site(self, file: str, line: int, module: str | None = None) -> Site:
-        module = self._module() if module is None else module
-        return Site(module=module, file=file, line=line, code=linecache.getline(file, line).strip() if file else "")
+        if expression not in self.converted and is_asked_by_user():
+            self.converted[expression] = self.where.site()
 
     def _tracked_shape(self, args: Any, kwargs: dict[str, Any], result: Any, tracer: Any) -> Any:
         slot = get_proxy_slot(args[0], tracer, None)
@@ -167,7 +118,7 @@ class CallRecorder(TorchFunctionMode):
         return track(result, ShapeOf(node, dim, result), self) if isinstance(dim, int) else result
 
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        site = self.site()
+        site = self.where.site()
         within_torch = isinstance(func, types.FunctionType) or func is torch.Tensor.__setitem__
         for node in nodes:
             self.sites[node.name] = site

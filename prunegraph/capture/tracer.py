@@ -1,6 +1,5 @@
 """`capture`: records one real forward pass of an unmodified network as a torch.fx graph of ATen calls."""
 
-import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from prunegraph.capture.torch_internals import (
     value_spec,
 )
 from prunegraph.capture.transparency import transparent_python
+from prunegraph.capture.whereabouts import Whereabouts
 from prunegraph.errors import CaptureError, PrunegraphError, UnsupportedModelError
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
@@ -62,7 +62,8 @@ class _Capture:
     """The state of one capture: the working copy of the network and what was noted about it."""
 
     def __init__(self, model: nn.Module, example: Nested, training: bool, prepare: Callable[[nn.Module], None]) -> None:
-        self.recorder = CallRecorder()
+        self.where = Whereabouts({path: type(module) for path, module in model.named_modules()})
+        self.recorder = CallRecorder(self.where)
         self.example, self.training = example, training
         self.originals = tensors = named_tensors(model)
         self.specs = _tensor_specs(model, tensors)
@@ -144,13 +145,13 @@ class _Capture:
         for path, module in self.clone.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
-            module.register_forward_pre_hook(_Enter(self.recorder, path), prepend=True)
-            module.register_forward_hook(_Leave(self.recorder), always_call=True)
+            module.register_forward_pre_hook(_Enter(self.where, path), prepend=True)
+            module.register_forward_hook(_Leave(self.where), always_call=True)
             if type(module) in ATTENTION_MODULES:
                 vars(module)["forward"] = MethodType(attention_forward, weakref.proxy(module))
 
     def _explained(self, error: Exception) -> CaptureError:
-        site = self.recorder.failure_site(error)
+        site = self.where.failure_site(error)
         return CaptureError(
             f"the forward pass failed in {site}: {type(error).__name__}: {error}\n    {site.code}",
             advice="Check that the example inputs fit the network: does `model(*example_inputs)` run in eval mode?",
@@ -188,23 +189,19 @@ class _Capture:
 
 
 class _Enter:
-    def __init__(self, recorder: CallRecorder, path: str) -> None:
-        self.recorder, self.path = recorder, path
+    def __init__(self, where: Whereabouts, path: str) -> None:
+        self.where, self.path = where, path
 
     def __call__(self, module: nn.Module, args: Any) -> None:
-        self.recorder.module_stack.append(self.path)
+        self.where.enter(self.path)
 
 
 class _Leave:
-    def __init__(self, recorder: CallRecorder) -> None:
-        self.recorder = recorder
+    def __init__(self, where: Whereabouts) -> None:
+        self.where = where
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        error = sys.exc_info()[1]
-        if error is not None:
-            self.recorder.note_failure(error)
-        if len(self.recorder.module_stack) > 1:
-            self.recorder.module_stack.pop()
+        self.where.leave()
 
 
 def _tensor_specs(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[TensorSpec]:

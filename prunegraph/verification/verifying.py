@@ -213,7 +213,10 @@ class _Verification:
         if self._tolerance() != _TOLERANCE[torch.float32]:
             return None
         example = normalise_example(self.example.arguments([*map(_in_double, self.example.tensors)]))
-        model, pruned = (copy_of(network)._apply(_in_double) for network in (self.model, self.pruned))
+        model, pruned = (
+            copy_of(network)._apply(_in_double)  # type: ignore[no-untyped-call]
+            for network in (self.model, self.pruned)
+        )
         try:
             precise = _Verification(model, pruned, self.plan, example, None)
             return precise._compare(precise._recorded())

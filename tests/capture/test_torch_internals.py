@@ -20,6 +20,7 @@ from prunegraph.capture.torch_internals import (
     trace_aten,
     value_spec,
 )
+from prunegraph.capture.whereabouts import Whereabouts
 from prunegraph.ir.sizes import ShapeOf
 from prunegraph.ir.trace import ValueSpec
 
@@ -98,7 +99,7 @@ def test_recorded_ops_run_on_torchs_own_kernels() -> None:
 
 
 def test_shapes_can_be_watched_and_traced_back_to_their_value() -> None:
-    recorder = CallRecorder()
+    recorder = CallRecorder(Whereabouts({}))
     seen: list[object] = []
 
     def function(x: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def gated(x: Tensor) -> Tensor:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
 def test_script_functions_run_as_they_are_written() -> None:
     """Inside TorchScript sizes are plain integers, of which nobody knows where they came from."""
-    recorder, script = CallRecorder(), torch.jit.script(gated)
+    recorder, script = CallRecorder(Whereabouts({})), torch.jit.script(gated)
 
     def function(x: Tensor) -> Tensor:
         with recorder:
@@ -200,7 +201,7 @@ def test_notes_for_the_profiler_leave_no_node() -> None:
 
 def test_reading_data_stays_on_record() -> None:
     """``x.data`` on its own would be a value from nowhere."""
-    recorder = CallRecorder()
+    recorder = CallRecorder(Whereabouts({}))
 
     def function(x: Tensor) -> Tensor:
         with recorder:

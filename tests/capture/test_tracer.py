@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
+from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from prunegraph import CaptureError, UnsupportedModelError
@@ -58,6 +60,29 @@ def test_a_site_is_the_users_line_in_the_innermost_module() -> None:
     assert Path(site.file) == Path(inspect.getfile(type(model)))
     conv = next(node for node in trace.graph.nodes if str(node.target) == "aten.conv1d.default")
     assert (trace.site(conv).module, trace.site(conv).line) == ("a", site.line)
+
+
+class Rearranged(nn.Module):
+    """Has its shapes computed by another package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.joined = 2, Rearrange("b h d t -> b (h d) t")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined(rearrange(x, "b (h d) t -> b h d t", h=self.heads))
+
+
+def test_a_site_is_the_line_that_calls_another_package() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 4, 1), Rearranged())
+    trace = capture(model, torch.randn(2, 1, 3))
+    reshapes = [node for node in trace.graph.nodes if node.target is torch.ops.aten.reshape.default]
+    assert [trace.site(node).module for node in reshapes] == ["1", "1.joined"]
+    assert trace.site(reshapes[0]).code == 'return self.joined(rearrange(x, "b (h d) t -> b h d t", h=self.heads))'
+    assert "einops" in trace.site(reshapes[1]).file
+    model[1].heads = 3
+    with pytest.raises(CaptureError, match=r"in 1 at .*: EinopsError[\s\S]*return self.joined\(rearrange"):
+        capture(model, torch.randn(2, 1, 3))
 
 
 def test_values_have_the_shapes_of_the_run() -> None:

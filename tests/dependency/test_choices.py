@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 import prunegraph
@@ -202,6 +203,33 @@ def test_choices_are_turned_line_by_line_where_turning_all_swaps_them() -> None:
     result = prunegraph.prune(model, x, budget=Budget(ratio=0.5))
     assert {layer.weight.shape for layer in (result.model.queries, result.model.keys)} == {(16, 32)}
     assert result.model.out.weight.shape == (32, 16)
+
+
+class GatedHeads(nn.Module):
+    """Values name the number of their heads, and the gate the width of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.head_dim = 2, 6
+        self.first, self.values, self.gate, self.last = (
+            nn.Linear(*ends) for ends in ((3, 8), (8, 12), (8, 12), (12, 3))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        values = rearrange(self.values(y), "b l (h d) -> b h l d", h=self.heads)
+        gate = rearrange(self.gate(y), "b l (h d) -> b h l d", d=self.head_dim)
+        return self.last(rearrange(values.cumsum(2) * F.silu(gate), "b h l d -> b l (h d)"))
+
+
+def test_choices_are_turned_by_the_lines_that_call_another_package() -> None:
+    model, x = GatedHeads().double().eval(), torch.randn(2, 7, 3, dtype=torch.float64)
+    assert {group.name: group.width for group in build_graph(model, x).groups} == {
+        "first.weight[0]": 8,
+        "values.weight[0]": 2,
+    }
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    assert (result.model.heads, result.model.last.in_features, result.report.unproved) == (1, 6, {})
 
 
 class GroupedLinear(nn.Module):

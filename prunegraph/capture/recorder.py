@@ -4,6 +4,7 @@ import math
 import operator
 import types
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.capture.whereabouts import Whereabouts, is_asked_by_user
+from prunegraph.errors import UnsupportedModelError
 from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
 from prunegraph.ir.trace import Comparison, Place, Site
 
@@ -47,6 +49,7 @@ class CallRecorder(TorchFunctionMode):
         mode = get_proxy_mode()
         if mode is None:  # torch itself computes something aside, such as the copy of a constant
             return func(*args, **(kwargs or {}))
+        self._refuse_generators((kwargs or {}).values())
         tracer: Any = mode.tracer
         if func == _DATA:  # reading it would leave the record
             func = torch.Tensor.detach
@@ -65,12 +68,8 @@ class CallRecorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             return self._part_by_part(func, args, kwargs or {})
         before = len(tracer.graph.nodes)
-        try:
+        with _nothing_if_it_fails(tracer.graph):
             result = func(*args, **(kwargs or {}))
-        except Exception:  # which the code may catch: the call is no part of the record
-            for node in reversed(_last_nodes(tracer.graph, len(tracer.graph.nodes) - before)):
-                tracer.graph.erase_node(node)
-            raise
         self.numbers.note_item(func, args, result)
         if func == _SHAPE or func is torch.Tensor.size:
             return self._tracked_shape(args, kwargs or {}, result, tracer)
@@ -80,6 +79,13 @@ class CallRecorder(TorchFunctionMode):
         if added > 0:
             self._annotate(_last_nodes(tracer.graph, added), func, args, kwargs or {})
         return result
+
+    def _refuse_generators(self, values: Iterable[Any]) -> None:
+        if any(isinstance(value, torch.Generator) for value in values):
+            raise UnsupportedModelError(
+                f"the forward pass draws from a generator of its own ({self.where.site()}), which can be no part of a "
+                "record; draw these numbers outside the network, or from torch's own generator"
+            )
 
     def _part_by_part(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Runs a Python function of torch as if it were the user's: it compares and computes sizes."""
@@ -124,6 +130,18 @@ class CallRecorder(TorchFunctionMode):
             self.sites[node.name] = site
             if node.target is not operator.getitem:  # its number is the place of an output
                 self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
+
+
+@contextmanager
+def _nothing_if_it_fails(graph: fx.Graph) -> Iterator[None]:
+    """Takes back what a failing call recorded: the code may catch the error."""
+    before = len(graph.nodes)
+    try:
+        yield
+    except Exception:
+        for node in reversed(_last_nodes(graph, len(graph.nodes) - before)):
+            graph.erase_node(node)
+        raise
 
 
 def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:

@@ -257,8 +257,7 @@ def _constants(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
     for value in found.values():
         if not isinstance(value, torch.Tensor):
             raise UnsupportedModelError(
-                f"the forward pass hands a {type(value).__name__} to torch, which can be no part of a record; "
-                "draw a generator's numbers outside the network, or with torch's own generator after torch.manual_seed"
+                f"the forward pass hands a {type(value).__name__} to torch, which can be no part of a record"
             )
         if is_within_transform(value):
             raise UnsupportedModelError(

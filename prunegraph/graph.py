@@ -24,14 +24,7 @@ from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.coupling import couple
 from prunegraph.dependency.label_space import LabelSpace, SizeUse
-from prunegraph.dependency.other_runs import (
-    OtherRun,
-    asks_for_the_batch,
-    read_by,
-    read_in_training,
-    unread,
-    with_tensors,
-)
+from prunegraph.dependency.other_runs import OtherRun, read_by, read_in_training, unread, with_tensors
 from prunegraph.dependency.propagation import RuledCall, possible_sources, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
 from prunegraph.dependency.view import as_networkx
@@ -62,6 +55,7 @@ class DependencyGraph:
         branches: the sizes in the user's code that must remain unequal.
         channel_of: for each atom the number of its channel over all groups; -1 for what always stays.
         cost_model: costs of any choice of channels.
+        asks_for_batch: whether code that runs in training mode asks for the size of the batch.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -75,6 +69,7 @@ class DependencyGraph:
     branches: tuple[Branch, ...]
     channel_of: NDArray[np.int64]
     cost_model: CostModel
+    asks_for_batch: bool
 
     @property
     def unused(self) -> frozenset[str]:
@@ -310,8 +305,9 @@ def _runs_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> It
             training = capture(model, inputs.arguments(inputs.tensors), training=True)
         except (CaptureError, UnsupportedModelError):
             continue
-        yield OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))
-        if not asks_for_the_batch(training):
+        run = OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))
+        yield run
+        if not run.asks_for_batch:
             return
 
 
@@ -362,6 +358,7 @@ def analyse(model: nn.Module, trace: Trace, others: Sequence[OtherRun] = ()) -> 
         branches=tuple(b for b in branches if (grouping.channel_of[b.atoms] >= 0).any()),
         channel_of=grouping.channel_of,
         cost_model=build_cost_model(trace, found, grouping.channel_of),
+        asks_for_batch=any(other.asks_for_batch for other in others),
     )
 
 

@@ -26,6 +26,7 @@ class OtherRun:
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
+        asks_for_batch: whether its code compares the first dimension of a tensor, in which batches go, with a size.
     """
 
     tensors: frozenset[str]
@@ -33,11 +34,19 @@ class OtherRun:
     components: Atoms
     locked: Sequence[LockedAtoms]
     uses: Sequence[SizeUse]
+    asks_for_batch: bool
 
     @classmethod
     def of(cls, space: LabelSpace, tensors: frozenset[str], locks: frozenset[str]) -> "OtherRun":
         """What the labels of the other run's record say of these tensors."""
-        return cls(tensors=tensors, locks=locks, components=space.components(), locked=space.locked, uses=space.uses)
+        return cls(
+            tensors=tensors,
+            locks=locks,
+            components=space.components(),
+            locked=space.locked,
+            uses=space.uses,
+            asks_for_batch=_asks_for_batch(space.trace),
+        )
 
     def join(self, space: LabelSpace) -> None:
         """Couples and locks the atoms of these tensors as they are there."""
@@ -72,12 +81,6 @@ def read_in_training(trace: Trace, training: Trace) -> frozenset[str]:
     return read_by(training) - read_by(trace)
 
 
-def asks_for_the_batch(trace: Trace) -> bool:
-    """Whether the code of a run compares the first dimension of a tensor, in which batches go, with another size."""
-    sides = (side for comparison in trace.comparisons for side in (comparison.left, comparison.right))
-    return any(isinstance(leaf, ShapeOf) and leaf.dim == 0 for side in sides for leaf in leaves(side))
-
-
 def unread(trace: Trace) -> frozenset[str]:
     """Names of the parameters and buffers with channels that a run does not read, such as averages of a codebook."""
     specs = (spec for spec in trace.tensors.values() if spec.name in trace.unused)
@@ -97,3 +100,8 @@ def with_tensors(trace: Trace, names: frozenset[str]) -> Trace:
 def _atoms(space: LabelSpace, names: frozenset[str]) -> Atoms:
     labels = [atoms for name in sorted(names) for atoms in space.tensor_labels[name] if atoms is not None]
     return np.concatenate([np.empty(0, np.int64), *labels])
+
+
+def _asks_for_batch(trace: Trace) -> bool:
+    sides = (side for comparison in trace.comparisons for side in (comparison.left, comparison.right))
+    return any(isinstance(leaf, ShapeOf) and leaf.dim == 0 for side in sides for leaf in leaves(side))

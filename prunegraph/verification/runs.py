@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunegraph.capture.example import Nested
-from prunegraph.capture.modes import asks_for_its_mode, in_mode
+from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import seeded
 from prunegraph.errors import VerificationError
 from prunegraph.graph import DependencyGraph
@@ -57,9 +57,9 @@ class Runs:
     def training(self) -> str:
         """Training mode with gradients, in which code may read sizes and layers that it else does not.
 
-        Code that asks for its mode may make something anew for another batch, so a batch of two is tried, too.
+        Code that asks for the size of the batch may make something anew for another, so a batch of two is tried, too.
         """
-        examples = [self.example, *([self.example.twice()] if asks_for_its_mode(self.model) else [])]
+        examples = [self.example, self.example.twice()] if self.graph.asks_for_batch else [self.example]
         ran = [self._trains(example.tensors) for example in examples]
         return "runs in training mode" if any(ran) else "the original does not run in training mode"
 

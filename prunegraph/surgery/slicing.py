@@ -90,11 +90,16 @@ def _fits(name: str, tensor: torch.Tensor, plan: PruningPlan) -> bool:
 
 
 def slice_tensor(tensor: torch.Tensor, kept: Mapping[int, Sequence[int]]) -> torch.Tensor:
-    """The kept indices of each dimension, on the tensor's device, in its memory format."""
+    """The kept indices of each dimension, on the tensor's device, in its memory format.
+
+    Another order in memory, as that of a transposed matrix, is no format: a saved network would not have it.
+    """
     result = tensor
     for dim, indices in kept.items():
         result = result.index_select(dim, torch.tensor(indices, device=tensor.device))
-    return channels_last(result) if kept and is_channels_last(tensor) else result
+    if is_channels_last(tensor):
+        return channels_last(result) if kept else result
+    return result.contiguous() if result.layout is torch.strided else result
 
 
 def _check_indices(name: str, dim: int, kept: Sequence[int], shape: tuple[int, ...]) -> None:

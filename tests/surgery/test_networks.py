@@ -243,6 +243,12 @@ def test_memory_format_is_kept() -> None:
     assert prune_two_layers(two_layers())[0].weight.is_contiguous()
 
 
+@pytest.mark.parametrize("kept", [{}, {0: [0, 2]}], ids=["whole", "sliced"])
+def test_weights_that_lie_transposed_lie_in_order(kept: dict[int, list[int]]) -> None:
+    """A saved network does not tell how weights lie, and kernels round by that."""
+    assert slice_tensor(torch.randn(4, 3).mT.contiguous().mT, kept).is_contiguous()
+
+
 @pytest.mark.parametrize("shape", [(6, 1, 3, 3), (6, 4, 1, 1), (6, 1, 1, 1), (6, 2, 3, 3, 2)], ids=str)
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels last"])
 def test_slices_lie_as_torch_would_lay_them(shape: tuple[int, ...], last: bool) -> None:

@@ -1,5 +1,6 @@
-"""Ranges of numpy made of tracked numbers, which torch is given as ranges of its own."""
+"""Ranges of numpy made of tracked numbers, which torch is given as ranges of its own, and products of such numbers."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunegraph.capture.tracked import expression_of, ordinary
+from prunegraph.capture.tracked import TrackedInt, expression_of, ordinary, track_numpy
 
 
 class RangeOfSizes(np.ndarray[Any, Any]):
@@ -36,6 +37,19 @@ def following_range(original: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return arange
+
+
+def following_product(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``np.prod`` that keeps the origin of the product of a list of numbers, if one of them is tracked."""
+
+    def prod(values: Any, *arguments: Any, **options: Any) -> Any:
+        is_plain = isinstance(values, list | tuple) and not arguments and not options
+        found = math.prod(values) if is_plain and any(map(expression_of, values)) else None
+        if isinstance(found, TrackedInt):
+            return track_numpy(np.int64(_plain(found)), found.expression, found.journal)
+        return original(values, *arguments, **options)
+
+    return prod
 
 
 def following_from_numpy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -18,7 +18,7 @@ import torch
 
 from prunegraph.capture.conversions import STAND_INS, own_modules, replaceable
 from prunegraph.capture.literals import fractions_in
-from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_range
+from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_product, following_range
 from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
 
@@ -50,6 +50,7 @@ def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
         for name, constructor in CONSTRUCTORS.items():
             stack.enter_context(patch.object(torch, name, constructor))
         stack.enter_context(patch.object(np, "arange", following_range(np.arange)))
+        stack.enter_context(patch.object(np, "prod", following_product(np.prod)))
         stack.enter_context(patch.object(torch, "from_numpy", following_from_numpy(torch.from_numpy)))
         for module, name, function in list(_memoised_functions()):
             stack.enter_context(patch.object(module, name, function.__wrapped__))

@@ -255,11 +255,12 @@ def _couple_with_shape(space: LabelSpace, use: SizeUse, labels: Mapping[str, Lab
 
 
 def _couple_multiples(space: LabelSpace, use: SizeUse, components: Atoms) -> bool:
-    """Couples a dimension that is ``2 * width`` wide in pairs, as many as the one attribute counts."""
+    """Couples a dimension that is ``2 * width`` wide in pairs, as many as the attribute counts, or the greatest one."""
     known = attributes(use.expression)
-    if use.atoms is None or len(known) != 1:
+    if use.atoms is None or not known:
         return False
-    return _couple_blocks(space, [use.atoms], math.gcd(int(use.size), known[0].value), components)
+    count = max(math.gcd(int(use.size), attribute.value) for attribute in known)
+    return _couple_blocks(space, [use.atoms], count, components)
 
 
 def _couple_parts(space: LabelSpace, use: SizeUse, labels: Mapping[str, Labels], components: Atoms) -> bool:

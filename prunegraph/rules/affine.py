@@ -193,13 +193,25 @@ class Convolution(Rule):
         """The weight is (input channels, outputs per group, ...): its dimension 0 spans all groups."""
         groups = self._groups(call)
         call.match(x, weight[0], _INPUT)
-        if call.shape("weight")[0] == groups:
+        if x is not None and len(x) % groups == 0 and self._groups_go(call, x.reshape(groups, -1)):
             outputs = call.shape("weight")[1]
-            call.lock(weight[1], "outputs of one group of a depthwise transposed convolution", is_channel=False)
-            call.require_size("groups", None, x, groups)
-            return None if x is None else np.asarray(np.repeat(x, outputs))
+            call.lock(weight[1], "outputs of one group of a convolution whose groups come and go", is_channel=False)
+            _couple_groups(call, x.reshape(groups, -1))
+            return np.asarray(np.repeat(x.reshape(groups, -1)[:, 0], outputs))
         _same_in_each(call, x, groups)
         return None if weight[1] is None else np.asarray(np.tile(weight[1], groups))
+
+    def _groups_go(self, call: Call, inputs: Atoms) -> bool:
+        """Whether whole groups come and go, rather than the same channel of each; one row of inputs per group.
+
+        They do where each gives out a single channel, else nothing that is given out could go.
+        """
+        if inputs.shape[1] == 1:
+            return True
+        ways, wanted = (inputs[0], inputs[:, 0]), 1
+        if call.shape("weight")[1] == 1:
+            ways, wanted = ways[::-1], 0
+        return call.sink.choose(call.node, "groups", ways) == wanted
 
     def _groups(self, call: Call) -> int:
         return int(call.get("groups", 1))
@@ -231,9 +243,9 @@ def _depthwise(call: Call, x: Atoms | None, out: Atoms | None, groups: int) -> A
     return out
 
 
-def _couple_groups(call: Call, inputs: Atoms, outputs: Atoms) -> None:
+def _couple_groups(call: Call, inputs: Atoms, *outputs: Atoms) -> None:
     """Each group comes and goes with all that it reads and gives out; one row per group."""
-    for column in (*inputs.T[1:], *outputs.T):
+    for column in (*inputs.T[1:], *(column for table in outputs for column in table.T)):
         call.sink.unite(inputs[:, 0], column)
     call.require_size("groups", None, inputs[:, 0], len(inputs))
 

@@ -155,6 +155,35 @@ def test_a_size_that_is_lost_in_a_tensor_stays(gate: Callable[[Any, Tensor], Ten
         prunegraph.prune(Gated(gate), EXAMPLE.float(), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
 
 
+class Flattened(nn.Module):
+    """Flattens its features, and views them as heads again whose number and width it names only there."""
+
+    def __init__(self, product: Callable[[Any], int]) -> None:
+        super().__init__()
+        self.product, self.heads, self.width = product, 4, 8
+        self.first, self.last = nn.Conv1d(1, 32, 3), nn.Conv1d(32, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        flat = x.reshape(x.shape[0], self.product(x.shape[1:]))
+        return self.last(flat.view(x.shape[0], self.heads * self.width, -1))
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda sizes: sizes.numel(),
+        lambda sizes: math.prod(sizes),
+        lambda sizes: np.prod(sizes),
+        lambda sizes: int(np.prod([*sizes])),
+    ],
+)
+def test_a_product_of_sizes_follows(product: Callable[[Any], int]) -> None:
+    result = prunegraph.prune(Flattened(product), EXAMPLE.float(), criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert result.model.first.out_channels == result.model.heads * result.model.width == 16
+    assert not result.report.unproved
+
+
 class Typed(nn.Module):
     """Uses torch's typed constructors as types."""
 

@@ -65,10 +65,10 @@ def test_groups_of_a_norm_go_where_their_channels_go_together(channels: int, fil
 class Merged(nn.Module):
     """Few filters for several channels each: of a group's channels none can go alone."""
 
-    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+    def __init__(self, groups: int, inputs: int, outputs: int, kind: type[nn.Module] = nn.Conv1d) -> None:
         super().__init__()
         self.first, self.last = nn.Conv1d(1, groups * inputs, 3), nn.Conv1d(groups * outputs, 1, 1)
-        self.filters = nn.Conv1d(groups * inputs, groups * outputs, 3, groups=groups)
+        self.filters = kind(groups * inputs, groups * outputs, 3, groups=groups)
         self.cells = nn.LSTM(groups * outputs, 5, batch_first=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,8 +77,11 @@ class Merged(nn.Module):
 
 
 @pytest.mark.parametrize(("groups", "inputs"), [(6, 2), (4, 3), (2, 8)])
-def test_whole_groups_of_a_convolution_go_where_each_gives_one_channel(groups: int, inputs: int) -> None:
-    model, x = Merged(groups, inputs, 1).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_whole_groups_of_a_convolution_go_where_each_gives_one_channel(
+    groups: int, inputs: int, kind: type[nn.Module]
+) -> None:
+    model, x = Merged(groups, inputs, 1, kind).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
     result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
     assert not result.report.unproved
     filters = result.model.filters
@@ -89,10 +92,37 @@ def test_whole_groups_of_a_convolution_go_where_each_gives_one_channel(groups: i
     )
 
 
-def test_channels_of_each_group_go_where_there_are_several() -> None:
-    model, x = Merged(3, 4, 4).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_channels_of_each_group_go_where_there_are_several(kind: type[nn.Module]) -> None:
+    model, x = Merged(3, 4, 4, kind).double().eval(), torch.randn(2, 1, 20, dtype=torch.float64)
     filters = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5)).model.filters
     assert (filters.groups, filters.in_channels, filters.out_channels) == (3, 6, 6)
+
+
+class Wavelets(nn.Module):
+    """Analyses each channel in two bands, mixes these, and puts the channels together again."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.first, self.last = nn.Conv1d(3, width, 1), nn.Conv1d(width, 3, 1)
+        self.mix = nn.Conv1d(2 * width, 2 * width, 1)
+        haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).unsqueeze(1) / 2**0.5
+        self.register_buffer("analysis", haar.repeat(width, 1, 1))
+        self.register_buffer("synthesis", haar.repeat(width, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = F.conv1d(self.first(x), self.analysis, stride=2, groups=self.width)
+        return self.last(F.conv_transpose1d(self.mix(bands), self.synthesis, stride=2, groups=self.width))
+
+
+def test_channels_of_a_filter_bank_go_with_their_bands() -> None:
+    model, x = Wavelets(8).double().eval(), torch.randn(2, 3, 20, dtype=torch.float64)
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    assert not result.report.unproved
+    small = Wavelets(4).double().eval()
+    small.load_state_dict(result.model.state_dict())
+    torch.testing.assert_close(small(x), result.model(x))
 
 
 class Involution(nn.Module):

@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, as_float
 
-_RUN_BEFORE = frozenset({"__init__", "__repr__", "extra_repr"})
+_FOR_PEOPLE = frozenset({"__repr__", "extra_repr"})
 """Functions that are not run while a network is recorded."""
 
 
@@ -67,9 +67,12 @@ STAND_INS: dict[str, Any] = {"int": _Int, "float": _Float, "len": _length}
 
 def replaceable(classes: Iterable[type]) -> Iterator[tuple[ModuleType, str]]:
     """The modules in which the classes are written, with each name of `STAND_INS` that can be given another meaning."""
+    classes = list(classes)
     for module in own_modules(classes):
+        networks = {kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, nn.Module)}
+        made_before = frozenset(kind.__name__ for kind in networks.union(classes))
         try:
-            used = _otherwise_used(inspect.getsource(module))
+            used = _otherwise_used(inspect.getsource(module), made_before)
         except (OSError, TypeError, SyntaxError):  # typed into a console, or compiled
             continue
         yield from ((module, word) for word in STAND_INS if word not in used and word not in vars(module))
@@ -107,14 +110,19 @@ def _beside(module: ModuleType, other: ModuleType | None) -> bool:
 
 
 @lru_cache(maxsize=256)  # each record of a network asks for the same files
-def _otherwise_used(source: str) -> frozenset[str]:
-    """Names that functions which may run later use in other ways than calling them and asking for their instances."""
+def _otherwise_used(source: str, made_before: frozenset[str]) -> frozenset[str]:
+    """Names that functions which may run later use in other ways than calling them and asking for their instances.
+
+    Args:
+        source: the text of a file.
+        made_before: classes of which there are instances already, so that what makes these does not run.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about other people's code, which Python has given before
         tree = ast.parse(source)
     fine: set[int] = set()
     names: list[ast.Name] = []
-    for node in _later(tree):
+    for node in _later(tree, made_before):
         if isinstance(node, ast.Name):
             names.append(node)
         elif isinstance(node, ast.AnnAssign):
@@ -126,11 +134,13 @@ def _otherwise_used(source: str) -> frozenset[str]:
     return frozenset(node.id for node in names if id(node) not in fine or not isinstance(node.ctx, ast.Load))
 
 
-def _later(tree: ast.Module) -> Iterator[ast.AST]:
-    """Everything in the bodies of functions."""
+def _later(tree: ast.Module, made_before: frozenset[str]) -> Iterator[ast.AST]:
+    """Everything in the bodies of functions that may run."""
+    kinds = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name in made_before]
+    made = {id(part) for kind in kinds for part in kind.body if getattr(part, "name", "") == "__init__"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in _RUN_BEFORE:
-            for statement in node.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in _FOR_PEOPLE:
+            for statement in node.body if id(node) not in made else ():
                 yield from ast.walk(statement)
         elif isinstance(node, ast.Lambda):
             yield from ast.walk(node.body)

@@ -1,6 +1,7 @@
 """Tensors made of tracked numbers, as sums: what torch makes of a Python number at once has no origin in the record."""
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ def _tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None, **_
     """``torch.tensor(data)`` for a number, lists of numbers, or a range of them."""
     if isinstance(data, RangeOfSizes):
         return torch.from_numpy(data).to(device, dtype)
-    dtype = dtype or (torch.get_default_dtype() if _has_float(data) else torch.int64)
+    dtype = dtype or _dtype_of(data)
     if isinstance(data, list | tuple):
         return torch.stack([_tensor(item, dtype, device) for item in data])
     return torch.add(torch.zeros((), dtype=dtype, device=device), data)
@@ -21,7 +22,7 @@ def _tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None, **_
 
 def _full(size: Any, fill_value: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any) -> Tensor:
     """``torch.full(size, fill_value)``."""
-    dtype = dtype or (torch.get_default_dtype() if _has_float(fill_value) else torch.int64)
+    dtype = dtype or _dtype_of(fill_value)
     return torch.add(torch.zeros(size, dtype=dtype, device=device), fill_value)
 
 
@@ -35,8 +36,12 @@ def written(tensor: Tensor, number: Any) -> Tensor:
     return _full((), number, dtype=tensor.dtype, device=tensor.device)
 
 
-def _has_float(data: Any) -> bool:
-    return any(map(_has_float, data)) if isinstance(data, list | tuple) else isinstance(data, float)
+def _dtype_of(data: Any) -> torch.dtype:
+    """What torch makes of a number, or of lists of them."""
+    if isinstance(data, list | tuple):
+        return reduce(torch.promote_types, map(_dtype_of, data))
+    kind = next((kind for kind in (bool, int, float, complex) if isinstance(data, kind)), None)
+    return torch.as_tensor(data if kind is None else kind()).dtype
 
 
 MADE_OF_NUMBERS: Mapping[Any, Callable[..., Tensor]] = {

@@ -69,7 +69,7 @@ class _Capture:
         self.specs = _tensor_specs(model, tensors)
         self.flat_tensors = [detached(tensors[spec.name]) for spec in self.specs]
         for spec, tensor in zip(self.specs, self.flat_tensors, strict=True):
-            tensor.requires_grad_(training and tensors[spec.name].requires_grad and spec.is_parameter)
+            tensor.requires_grad_(tensors[spec.name].requires_grad and spec.is_parameter)
         self.clone = in_mode(clone_with(model, _every_name(self.specs, self.flat_tensors)), training=training)
         self._refuse_changed_weights(tensors, training)
         prepare(self.clone)

@@ -187,15 +187,21 @@ class Repeat(Rule):
 
 
 class RepeatInterleave(Rule):
-    """``repeat_interleave(n, dim)``: each index n times in a row; one index becomes as many as the code asks for."""
+    """``repeat_interleave(n, dim)``: each index n times in a row; one index becomes as many as the code asks for.
+
+    With a tensor for n, each index has a number of its own, and stays.
+    """
 
     def labels(self, call: Call) -> Labels:
         labels, dim = call.labels("self"), call.get("dim")
-        if not isinstance(call["repeats"], int) or (dim is None and len(labels) != 1):
-            call.lock_all(labels, "repeated by numbers read from data, or over all dimensions")
+        if dim is None and len(labels) != 1:
+            call.lock_all(labels, "repeated over all dimensions")
             return (None,) * len(call.output_shape)
         dim = int(dim or 0) % len(labels)
         atoms, count = labels[dim], call["repeats"]
+        if not isinstance(count, int):
+            call.lock_all((atoms, *call.labels(count)), "each index is repeated as often as a tensor says")
+            return replace_dim(labels, dim, None)
         if call.shape("self")[dim] == 1:
             return replace_dim(labels, dim, created(call, "repeats", None, count))
         return labels if atoms is None else replace_dim(labels, dim, np.repeat(atoms, count))
@@ -286,6 +292,7 @@ RULES: dict[Any, Rule] = {
     aten.repeat: Repeat("repeats"),
     aten.tile: Repeat("dims"),
     aten.repeat_interleave.self_int: RepeatInterleave(),
+    aten.repeat_interleave.self_Tensor: RepeatInterleave(),
     aten.flip: Flip(),
     aten.flipud: Flip(0),
     aten.fliplr: Flip(1),

@@ -53,6 +53,15 @@ def test_what_runs_before_and_annotations_do_not_count(monkeypatch, tmp_path) ->
     assert words(source, "someones_network", monkeypatch, tmp_path) == {"int", "float"}
 
 
+def test_what_a_helper_is_made_of_counts(monkeypatch, tmp_path) -> None:
+    source = (
+        "class Cache:\n    def __init__(self):\n        self.places = zeros(3, dtype=int)\n"
+        "class Net:\n    def __init__(self):\n        self.kind = float\n"
+        "    def forward(self, x):\n        return Cache().places + int(x)\n"
+    )
+    assert words(source, "someones_network", monkeypatch, tmp_path) == {"float"}
+
+
 def test_a_module_with_an_int_of_its_own_keeps_it(monkeypatch, tmp_path) -> None:
     source = "def int(x):\n    return x\n" + CALLS.format("int(x)")
     assert words(source, "someones_network", monkeypatch, tmp_path) == {"float"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import prunegraph
+from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS
 
 EXAMPLE = torch.randn(2, 1, 40, dtype=torch.float64)
 
@@ -53,6 +54,31 @@ def test_tensors_of_a_size_follow_it(scale: Callable[[Any, Tensor], Any]) -> Non
     features = model.first(EXAMPLE)[:, kept]
     expected = nn.functional.conv1d(features / model.scale(6, features), model.last.weight[:, kept], model.last.bias)
     torch.testing.assert_close(result.model(EXAMPLE), expected)
+
+
+@pytest.mark.parametrize("data", [2, 2.5, True, 1j, [1, 2.5], [True, 1], [True, False], [[1], [1j]], np.float32(2)])
+def test_tensors_of_numbers_have_the_types_that_torch_gives_them(data: Any) -> None:
+    made = MADE_OF_NUMBERS[torch.tensor](data)
+    assert (made.dtype, made.tolist()) == (torch.tensor(data).dtype, torch.tensor(data).tolist())
+
+
+class Causal(nn.Module):
+    """Attention to the past alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.last = nn.Linear(4, 12), nn.Linear(4, 12), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        future = torch.full((x.shape[1], x.shape[1]), True).triu(1)
+        scores = self.queries(x) @ self.keys(x).mT / self.queries.out_features**0.5
+        return self.last(scores.masked_fill(future, -math.inf).softmax(-1) @ x)
+
+
+def test_a_mask_full_of_true_is_one() -> None:
+    model, x = Causal().double().eval(), torch.randn(1, 9, 4, dtype=torch.float64)
+    result = prunegraph.prune(model, x, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    assert (result.model.queries.out_features, result.report.unproved) == (6, {})
 
 
 @pytest.mark.parametrize("scale", [lambda width, x: math.fsum([width]), lambda width, x: math.fsum([width, 0]) ** -0.5])

@@ -240,6 +240,25 @@ class Generated(nn.Module):
         return self.first(x) + torch.randn(x.shape[-1], generator=torch.Generator().manual_seed(0))
 
 
+class Asking(nn.Module):
+    """Adds its bias if that is learned, as layers of quaternions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bias = nn.Linear(3, 4), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return y + self.bias if self.bias.requires_grad else y
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_parameters_require_gradients_in_the_record_as_they_do_without(learned: bool) -> None:
+    model = Asking()
+    model.bias.requires_grad_(learned)
+    assert ("aten.add.Tensor" in ops(capture(model, torch.randn(2, 3)))) == learned
+
+
 class Descending(nn.Module):
     """Takes a step down the gradient of a loss of its own."""
 

@@ -317,6 +317,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         lambda: Applied(lambda y, z: (y + z.mean(1, keepdim=True).repeat_interleave(y.shape[1], 1),)),
         [8, 8],
     ),
+    "as-often-as-a-tensor-says": (
+        lambda: Applied(
+            lambda y, z: (y.repeat_interleave(torch.arange(6), 2) + z.repeat_interleave(15 // 6, 2)[..., :1],)
+        ),
+        [8],
+    ),
     "each-twice": (
         lambda: Applied(lambda y, z: (y * z.mean((0, 2)).repeat_interleave(2).unflatten(0, (-1, 2)).sum(-1, True),)),
         [8],

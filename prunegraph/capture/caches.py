@@ -35,7 +35,8 @@ class _Holder:
     @property
     def ways(self) -> Sequence["_Way"]:
         """What can be tried: what a state dict holds is never missing in a fresh network."""
-        return _SHORTENED if self.is_lasting else (_clear, _forget, *_SHORTENED)
+        shortened = (*_QUARTERED, *_ALMOST_EMPTIED)
+        return shortened if self.is_lasting else (_clear, _forget, *shortened)
 
     def empty(self, network: nn.Module, way: _Way) -> None:
         """Takes away what the modules of a copy hold."""
@@ -104,9 +105,12 @@ def _holders(model: nn.Module, names: Mapping[str, bool]) -> Iterator[_Holder]:
 def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | None, bool]:
     """The way of taking it away after which a forward pass has made it anew, and whether a quarter of it is enough.
 
-    If so, inputs four times as long do not outgrow the whole.
+    If so, inputs four times as long do not outgrow the whole; much longer ones may.
     """
+    is_enough = False
     for way in holder.ways:
+        if is_enough and way in _QUARTERED:
+            continue
         network = in_mode(independent_copy(model), training=False)
         before = _sizes(holder.values(network))
         holder.empty(network, way)
@@ -115,9 +119,8 @@ def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | N
             continue
         if any(_is_made(*values) for values in zip(holder.values(network), emptied, strict=True)):
             return way, False
-        if way in _SHORTENED:
-            return None, True
-    return None, False
+        is_enough |= way in _QUARTERED
+    return None, is_enough
 
 
 def _longer(example: Nested) -> Iterator[Nested]:
@@ -188,11 +191,23 @@ def _forget(module: nn.Module, attribute: str) -> None:
     setattr(module, attribute, None)
 
 
-def _shorten(dim: int, module: nn.Module, attribute: str) -> None:
-    """To the first quarter along one dimension: much longer inputs would find the whole too short as well."""
+def _shorten(dim: int, length: Callable[[int], int], module: nn.Module, attribute: str) -> None:
+    """To the first part along one dimension."""
     held = getattr(module, attribute)
     if isinstance(held, torch.Tensor) and held.dim() > max(dim, 1):  # the only dimension is that of the channels
-        setattr(module, attribute, held.narrow(dim, 0, -(-held.shape[dim] // 4)))
+        setattr(module, attribute, held.narrow(dim, 0, min(length(held.shape[dim]), held.shape[dim])))
 
 
-_SHORTENED: tuple[_Way, ...] = tuple(partial(_shorten, dim) for dim in range(3))
+def _quarter(size: int) -> int:
+    return -(-size // 4)
+
+
+def _two(_: int) -> int:
+    """Few enough for anything to be too long; what has one index only would fit all sizes."""
+    return 2
+
+
+_QUARTERED: tuple[_Way, ...] = tuple(partial(_shorten, dim, _quarter) for dim in range(3))
+"""A quarter of a tensor: inputs four times as long would find the whole too short as well."""
+
+_ALMOST_EMPTIED: tuple[_Way, ...] = tuple(partial(_shorten, dim, _two) for dim in range(3))

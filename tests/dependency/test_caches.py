@@ -35,6 +35,17 @@ class Positions(nn.Module):
         return x + self.table[: x.shape[1]]
 
 
+class Fixed(nn.Module):
+    """A table that longer inputs are too long for."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(2000, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.shape[1]]
+
+
 class Rotary(nn.Module):
     """Tables of angles, made anew from frequencies where more of them are needed than ever before."""
 
@@ -83,13 +94,14 @@ MIDDLES = {
     "made when missing": lambda: Positions(12, 0, "buffer"),
     "made anew when too short": lambda: Positions(12, 30, "constructor"),
     "held in a dict": lambda: Positions(12, 0, "dict"),
-    "long enough": lambda: Positions(12, 2000, "constructor"),
+    "made anew when far too short": lambda: Positions(12, 2000, "constructor"),
+    "never made anew": lambda: Fixed(12),
     "outgrown": lambda: Rotary(30, persistent=True),
     "outgrown, not in the state dict": lambda: Rotary(30, persistent=False),
     "fused": lambda: Fused(12),
     "state": State,
 }
-WHOLE = {"made when missing", "made anew when too short", "held in a dict"}
+WHOLE = {"made when missing", "made anew when too short", "made anew when far too short", "held in a dict"}
 
 
 def network(name: str) -> nn.Module:

@@ -56,6 +56,11 @@ class TensorSpec:
     is_lasting: bool = True
 
 
+_ATEN = torch.ops.aten
+DATA_READS = (_ATEN.item, _ATEN._local_scalar_dense, _ATEN.is_nonzero, _ATEN.equal, _ATEN.resolve_neg)
+"""Ops that Python code ends with where it reads a tensor; ``tolist`` and ``numpy`` resolve signs first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueSpec:
     """Shape and element type of one tensor of the graph."""

@@ -6,9 +6,10 @@ recorded graph is unchanged. With keep values of 0 and 1 the result equals the p
 differentiable in the keep values.
 """
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -17,9 +18,10 @@ from prunegraph.capture.example import Nested
 from prunegraph.errors import InputError
 from prunegraph.graph import DependencyGraph, build_graph
 from prunegraph.masked.builder import build_masked_graph
+from prunegraph.masked.reads import DataReads, alike
 
 _RECORDS = 8
-"""Shapes whose programs are kept: a record holds no weights, but its graph."""
+"""Programs that are kept: a record holds no weights, but its graph."""
 
 
 class MaskedProgram(nn.Module):
@@ -89,7 +91,9 @@ class MaskedProgram(nn.Module):
 
 
 class MaskedNetwork:
-    """The exact masked program of a network for inputs of any shape: recorded anew when a new one comes.
+    """The exact masked program of a network for any inputs: recorded anew for those of another shape.
+
+    So it is where the code reads other numbers out of the data, and may take another path.
 
     Args:
         model: the network.
@@ -97,49 +101,65 @@ class MaskedNetwork:
     """
 
     def __init__(self, model: nn.Module, graph: DependencyGraph) -> None:
-        self._model, self._graph = model, graph
-        first = tuple(graph.trace.values[name].shape for name in graph.trace.inputs)
-        self._graphs: OrderedDict[_Shapes, DependencyGraph] = OrderedDict({first: graph})
-        self._programs: dict[_Shapes, MaskedProgram] = {}
+        self._model, self._groups = model, [(group.name, group.width) for group in graph.groups]
+        self._records = deque([_Record(graph, None)], maxlen=_RECORDS)
 
     def __call__(self, masks: Mapping[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """The network's output under the masks, see `MaskedProgram`.
 
         Raises:
-            InputError: with inputs of this shape the network has other channel groups.
+            InputError: with these inputs the network has other channel groups.
         """
-        graph, shapes = self.graph_of(*args, **kwargs), _shapes(args, kwargs)
-        if shapes not in self._programs:
-            self._programs[shapes] = MaskedProgram(graph)
-        return self._programs[shapes](masks, *args, **kwargs)
+        return self._record_of(args, kwargs).program(masks, *args, **kwargs)
 
     def graph_of(self, *args: Any, **kwargs: Any) -> DependencyGraph:
-        """The network's dependency graph for inputs of these shapes.
+        """The network's dependency graph for these inputs.
 
         Raises:
-            InputError: with inputs of this shape the network has other channel groups.
+            InputError: with these inputs the network has other channel groups.
         """
-        shapes = _shapes(args, kwargs)
-        if shapes not in self._graphs:
-            self._graphs[shapes] = self._recorded(args, kwargs)
-            if len(self._graphs) > _RECORDS:
-                self._programs.pop(self._graphs.popitem(last=False)[0], None)
-        return self._graphs[shapes]
+        return self._record_of(args, kwargs).graph
 
-    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DependencyGraph:
+    def _record_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Record":
+        record = next((record for record in self._records if record.fits(args, kwargs)), None)
+        if record is None:
+            record = self._recorded(args, kwargs)
+            self._records.append(record)
+        return record
+
+    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Record":
         if args and kwargs:
             raise InputError("give inputs either by position or by keyword")
         graph = build_graph(self._model, kwargs or args)
-        if [(g.name, g.width) for g in graph.groups] != [(g.name, g.width) for g in self._graph.groups]:
+        if [(group.name, group.width) for group in graph.groups] != self._groups:
             raise InputError(
-                "with inputs of this shape the network has other channel groups than with the example; "
-                "give an example of the shape of the data"
+                "with these inputs the network has other channel groups than with the example, whose shape is another, "
+                "or whose values lead the code elsewhere; give an example like the data"
             )
-        return graph
+        return _Record(graph, Nested.of_call(args, kwargs, graph.trace.keywords).tensors)
 
 
-_Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+class _Record:
+    """What was recorded for some inputs serves others of their shape of which the code reads the same.
 
+    Args:
+        graph: what was recorded.
+        inputs: for which; None where nobody knows any more.
+    """
 
-def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Shapes:
-    return tuple(tuple(tensor.shape) for tensor in Nested.of((args, kwargs)).tensors)
+    def __init__(self, graph: DependencyGraph, inputs: Sequence[torch.Tensor] | None) -> None:
+        self.graph = graph
+        self._shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+        self._reads = DataReads(graph)
+        self._read = None if inputs is None and self._reads else self._reads.of(inputs or ())
+
+    @cached_property
+    def program(self) -> MaskedProgram:
+        return MaskedProgram(self.graph)
+
+    def fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the code does with these inputs what was recorded."""
+        inputs = Nested.of_call(args, kwargs, self.graph.trace.keywords).tensors
+        if [tuple(tensor.shape) for tensor in inputs] != self._shapes or self._read is None:
+            return False
+        return all(map(alike, self._reads.of(inputs), self._read))

@@ -7,12 +7,10 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunegraph.ir.trace import Trace, ValueSpec
+from prunegraph.ir.trace import DATA_READS, Trace, ValueSpec
+from prunegraph.masked.reads import alike
 
 aten = torch.ops.aten
-
-_READS = (aten.item, aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.resolve_neg)
-"""Ops that Python code ends with where it reads a tensor; ``tolist`` and ``numpy`` resolve signs first."""
 
 _INDEXED = (aten.index, aten._unsafe_index)
 _POSITIONS = (aten.where.default, aten.nonzero_numpy.default)
@@ -33,18 +31,13 @@ def changed_reads(
         if node.name not in masked:
             continue
         before, after = dense[node.name], masked[node.name]
-        read = getattr(node.target, "overloadpacket", None) in _READS and not _alike(before, after)
+        read = getattr(node.target, "overloadpacket", None) in DATA_READS and not alike(before, after)
         if read or (sizes and _picks(trace, node) and _shapes(before) != _shapes(after)):
             yield node
 
 
 def _shapes(value: Any) -> list[torch.Size]:
     return [tensor.shape for tensor in pytree.tree_leaves(value)]
-
-
-def _alike(left: Any, right: Any) -> bool:
-    left, right = torch.as_tensor(left), torch.as_tensor(right)
-    return left.shape == right.shape and bool(torch.isclose(left, right, equal_nan=True).all())
 
 
 def contraction_orders(trace: Trace) -> list[Any]:

@@ -26,6 +26,7 @@ class SizeUse:
         size: the number now.
         op: the op that was given the number.
         site: the line that gave it.
+        is_interchangeable: whether which atoms stay is all one, as those of zeros: the others decide.
     """
 
     expression: Expression
@@ -33,6 +34,7 @@ class SizeUse:
     size: Number
     op: str
     site: Site
+    is_interchangeable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

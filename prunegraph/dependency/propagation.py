@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from prunegraph.dependency.label_space import LabelSpace, Place, op_name
+from prunegraph.dependency.uniform import UniformValues
 from prunegraph.errors import PrunegraphError
 from prunegraph.ir.trace import TensorSpec, Trace, ValueSpec
 from prunegraph.rules.base import Call, Rule
@@ -70,6 +71,7 @@ class _Walk:
         self.labels: dict[str, Any] = {}
         self.calls: dict[str, RuledCall] = {}
         self.without_rule: dict[str, int] = {}
+        self.uniform = UniformValues(space)
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
@@ -86,11 +88,12 @@ class _Walk:
 
     def _visit_call(self, node: fx.Node) -> None:
         rule = self.book.find(node.target)
+        self.uniform.note_read(node)
         if rule is None:
             self._without_rule(node)
             return
         call = make_call(node, self.trace, self.labels, self.space)
-        locks = len(self.space.locked)
+        locks, uses = len(self.space.locked), len(self.space.uses)
         try:
             labels = rule.labels(call)
             if not rule.numbers_follow:
@@ -101,7 +104,7 @@ class _Walk:
             error.add_note(f"in the rule {type(rule).__name__} for {op_name(node)}, {self.trace.site(node)}")
             raise
         self.calls[node.name] = RuledCall(call=call, rule=rule)
-        self.labels[node.name] = labels
+        self.labels[node.name] = self.uniform.labels_of(node, labels, uses)
         self.space.explain_locks(node, locks, _fixed_sizes(call.output_shape, labels))
 
     def _lock_left_over(self, node: fx.Node, spec: TensorSpec) -> None:

@@ -116,11 +116,24 @@ def _solve_one(
 def settle(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     """Couples and locks atoms until every choice of kept channels has a solution.
 
-    Random choices are tried, enough of them that no contradiction of small widths hides by chance: each is mended by
-    coupling the uses that disagree, index by index or block by block, or by locking them where that does not help.
+    Sizes of interchangeable indices come last: what the others say may be enough for as many of them to stay.
     """
+    last = [use for use in space.uses if use.is_interchangeable]
+    space.uses[:] = [use for use in space.uses if not use.is_interchangeable]
     space.uses.extend(_comparisons(space, labels))
     space.uses.extend(_conversions(space))
+    _settle_known(space, labels)
+    if last:
+        space.uses.extend(last)
+        _settle_known(space, labels)
+
+
+def _settle_known(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
+    """Random choices are tried, enough of them that no contradiction of small widths hides by chance.
+
+    Each is mended by coupling the uses that disagree, index by index or block by block, or by locking them where that
+    does not help.
+    """
     _couple_equal_expressions(space, labels)
     generator = np.random.default_rng(_SEED)
     choices, passed = _Choices(space), 0
@@ -192,6 +205,7 @@ def _couple_equal_expressions(space: LabelSpace, labels: Mapping[str, Labels]) -
             _lock(space, use, (atoms, use.atoms))
         elif (np.sort(components[atoms]) != np.sort(components[use.atoms])).any():
             space.unite(atoms, use.atoms)
+            components = space.components() if use.is_interchangeable else components  # it may do for the next as well
 
 
 class _Choices:

@@ -82,7 +82,8 @@ def cold_run(model: nn.Module, example_inputs: Any, names: Mapping[str, bool]) -
     holders = list(_holders(model, names))
     tried = {holder: _tried(model, example, holder) for holder in holders}
     ways = {holder: way for holder, (way, _) in tried.items() if way}
-    others = [holder for holder, (way, is_enough) in tried.items() if not way and (holder.is_doubtful or not is_enough)]
+    ways |= {holder: way for holder in holders if holder not in ways and (way := _rewound(model, example, holder))}
+    others = [h for h, (_, is_enough) in tried.items() if h not in ways and (h.is_doubtful or not is_enough)]
     longer = next((it for it in _longer(example) if _outgrown(model, example, it, others)), None) if others else None
     return ColdRun(MappingProxyType(ways), longer or example) if ways or longer else None
 
@@ -121,6 +122,30 @@ def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | N
             return way, False
         is_enough |= way in _QUARTERED
     return None, is_enough
+
+
+def _rewound(model: nn.Module, example: Nested, holder: _Holder) -> _Way | None:
+    """The way of setting back a number beside it, such as how many rows are filled, after which it is written anew."""
+    for name in _counters(model.get_submodule(holder.modules[0])) if holder.is_doubtful else ():
+        way = partial(_rewind, name)
+        network = in_mode(independent_copy(model), training=False)
+        holder.empty(network, way)
+        held = holder.values(network)
+        before = _versions(held)
+        if _runs(network, example) and before != _versions(holder.values(network)):
+            return way
+    return None
+
+
+def _counters(module: nn.Module) -> list[str]:
+    numbers = [name for name, value in vars(module).items() if type(value) is int and value]
+    buffers = module.named_buffers(recurse=False)
+    return [*numbers, *(name for name, value in buffers if not value.dim() and value.dtype == torch.int64)]
+
+
+def _versions(values: Iterable[Any]) -> list[tuple[int, int]]:
+    """Others as soon as something was written into a tensor, be it the same again."""
+    return [(id(value), value._version) for value in values if isinstance(value, torch.Tensor)]
 
 
 def _longer(example: Nested) -> Iterator[Nested]:
@@ -189,6 +214,11 @@ def _clear(module: nn.Module, attribute: str) -> None:
 
 def _forget(module: nn.Module, attribute: str) -> None:
     setattr(module, attribute, None)
+
+
+def _rewind(name: str, module: nn.Module, attribute: str) -> None:
+    held = getattr(module, name)
+    setattr(module, name, torch.zeros_like(held) if isinstance(held, torch.Tensor) else 0)
 
 
 def _shorten(dim: int, length: Callable[[int], int], module: nn.Module, attribute: str) -> None:

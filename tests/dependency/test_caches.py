@@ -256,10 +256,11 @@ class RotaryAttention(nn.Module):
 
 
 @pytest.mark.parametrize("counter", ["number", "buffer"])
-def test_a_table_that_a_counter_says_is_filled(counter: str) -> None:
+@pytest.mark.parametrize("rows", [9, 60], ids=["for the example", "for much more"])
+def test_a_table_that_a_counter_says_is_filled(counter: str, rows: int) -> None:
     example, longer = torch.randn(1, 9, 3), torch.randn(1, 30, 3)
     fresh, used = RotaryAttention(counter).eval(), RotaryAttention(counter).eval()
-    used(example)
+    used(torch.randn(1, rows, 3))
     groups = [{group.name: group.width for group in build_graph(model, example).groups} for model in (fresh, used)]
     assert groups[0] == groups[1] == {"keys.weight[0]": 4, "keys.weight[0]#2": 16}
     results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]

@@ -26,6 +26,7 @@ class UniformValues:
         self._space = space
         self._uses: dict[str, list[SizeUse]] = {}
         self._read: set[str] = set()
+        self._given: set[tuple[str, int]] = set()
 
     def note_read(self, node: fx.Node) -> None:
         """A call takes its operands."""
@@ -44,14 +45,19 @@ class UniformValues:
         return labels
 
     def _apart(self, node: fx.Node, labels: Any) -> Any:
-        """Other atoms for the dimensions that a part has as a whole; several parts get theirs when they are taken."""
-        self._uses[node.name] = uses = list(self._uses[node.all_input_nodes[0].name])
+        """Other atoms for the dimensions that a part has as a whole, but for the first part: it has those of the whole.
+
+        Several parts get theirs when they are taken.
+        """
+        whole = node.all_input_nodes[0].name
+        self._uses[node.name] = uses = list(self._uses[whole])
         if any(isinstance(item, tuple) for item in labels):
             return labels
         own = list(labels)
         for dim, atoms in enumerate(labels):
             counted = [number for number, use in enumerate(uses) if atoms is not None and use.atoms is atoms]
-            own[dim] = self._space.fresh(len(atoms)) if counted else atoms
+            own[dim] = self._space.fresh(len(atoms)) if counted and (whole, id(atoms)) in self._given else atoms
+            self._given.add((whole, id(atoms)))
             for number in counted:
                 uses[number] = replace(uses[number], atoms=own[dim], is_interchangeable=True)
         return tuple(own)

@@ -103,3 +103,9 @@ def test_zeros_that_are_written_into_are_coupled_index_by_index() -> None:
     model, x = Overwritten().double().eval(), torch.randn(2, 3, dtype=torch.float64)
     result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
     assert (result.model.width, result.model.first.out_features, result.report.unproved) == (3, 3, {})
+
+
+def test_the_cost_of_the_whole_is_that_of_its_parts() -> None:
+    model, x = GroupedGRU(32).double().eval(), torch.randn(2, 6, 8, dtype=torch.float64)
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    assert result.report.pruned == build_graph(result.model, x).cost()

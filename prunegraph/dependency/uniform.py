@@ -56,10 +56,11 @@ class UniformValues:
         own = list(labels)
         for dim, atoms in enumerate(labels):
             counted = [number for number, use in enumerate(uses) if atoms is not None and use.atoms is atoms]
-            own[dim] = self._space.fresh(len(atoms)) if counted and (whole, id(atoms)) in self._given else atoms
+            if counted and (whole, id(atoms)) in self._given:
+                own[dim] = self._space.fresh(len(atoms))
+                for number in counted:
+                    uses[number] = replace(uses[number], atoms=own[dim], is_interchangeable=True)
             self._given.add((whole, id(atoms)))
-            for number in counted:
-                uses[number] = replace(uses[number], atoms=own[dim], is_interchangeable=True)
         return tuple(own)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from prunegraph.modules.attention import WeightlessAttention
 from prunegraph.modules.depthwise import DepthwiseConv1d
 from prunegraph.modules.fused import callers_of_unfused_attention, with_fused_attention
 from prunegraph.modules.pointwise import PointwiseConv1d, PointwiseConv2d
+from prunegraph.modules.recurrent import ConcurrentGRU, ConcurrentLSTM
 from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, synchronise
 
@@ -110,7 +112,8 @@ def optimize(
     """The network in the fastest form that its device offers, with the same results to rounding.
 
     On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler, both
-    with depthwise convolutions as multiplications where that is faster and pointwise ones as matrix products. Attention
+    with depthwise convolutions as multiplications where that is faster, pointwise ones as matrix products, and the
+    directions and sequences of recurrent layers on threads of their own where that is faster. Attention
     weights that the network asks for and never reads are left out in each, and heads whose widths fused kernels do not
     take are widened by zeros. All forms run in turns and the least median
     wins; one that fails or gives other results is out.
@@ -119,7 +122,7 @@ def optimize(
         model: a network in evaluation mode; it is left untouched, the result has weights of its own.
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments; other shapes may run
             eagerly.
-        measure_for: seconds of measuring, after all forms are warm.
+        measure_for: seconds of measuring for each choice, after all forms are warm.
         compiled: whether to try ``torch.compile`` on a CPU, which takes minutes for a large network.
 
     Raises:
@@ -138,6 +141,7 @@ def optimize(
             module.__class__ = with_fused_attention(type(module))
         if device.type == "cpu":
             _multiply(network)
+            _recur_concurrently(network, lambda: network(*args, **kwargs), measure_for)
         forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
         name, make = ("cuda graph", _cuda_graph) if device.type == "cuda" else ("compiled", _compiled)
         other = make(network, example_inputs) if compiled or device.type == "cuda" else None
@@ -189,6 +193,23 @@ def _multiply(network: nn.Module) -> None:
         for faster in (DepthwiseConv1d, PointwiseConv1d, PointwiseConv2d):
             if faster.fits(module):
                 module.__class__ = faster
+
+
+def _recur_concurrently(network: nn.Module, run: Callable[[], Any], measure_for: float) -> None:
+    """Recurrent layers run their directions and sequences side by side, if the network is faster so."""
+    usual: dict[nn.Module, type[nn.Module]] = {module: type(module) for module in network.modules()}
+    other = {module: kind for module in usual for kind in (ConcurrentLSTM, ConcurrentGRU) if kind.fits(module)}
+    if not other:
+        return
+
+    def run_as(concurrent: bool) -> None:
+        for module in other:
+            module.__class__ = (other if concurrent else usual)[module]
+        run()
+
+    calls = [partial(run_as, concurrent) for concurrent in (False, True)]
+    before, after = (np.median(taken) for taken in interleaved(calls, torch.device("cpu"), measure_for=measure_for))
+    run_as(bool(after < before))
 
 
 def _leave_weights_out(network: nn.Module, run: Callable[[], Any], expected: tuple[torch.Tensor, ...]) -> None:

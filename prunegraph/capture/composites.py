@@ -64,6 +64,19 @@ def _meshgrid(tensors: Sequence[Tensor], *, indexing: str = "ij") -> list[Tensor
     return list(aten.broadcast_tensors(sides))
 
 
+def _block_diag(matrices: Sequence[Tensor]) -> Tensor:
+    blocks = [matrix if matrix.dim() == 2 else matrix.reshape(1, -1) for matrix in matrices]
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return row if row is column else torch.zeros_like(row.sum(1, keepdim=True)) + torch.zeros_like(column.sum(0))
+
+    return torch.cat([torch.cat([at(row, column) for column in blocks], 1) for row in blocks])
+
+
+def _padded(mode: str) -> Callable[..., Tensor]:
+    return lambda x, padding: aten.pad(x, padding, mode)
+
+
 COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     **{
         op: op.decompose
@@ -85,6 +98,12 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     aten.select_scatter.default: _select_scatter,
     aten.slice_scatter.default: _slice_scatter,
     aten.pad_sequence.default: _pad_sequence,
+    aten.block_diag.default: _block_diag,
+    **{op.default: _padded("reflect") for op in (aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d)},
+    **{
+        op.default: _padded("replicate")
+        for op in (aten.replication_pad1d, aten.replication_pad2d, aten.replication_pad3d)
+    },
     aten.meshgrid.default: _meshgrid,
     aten.meshgrid.indexing: _meshgrid,
 }

@@ -58,7 +58,7 @@ class ConcurrentGRU(nn.GRU):
 
 
 def _can_run_concurrently(x: Any) -> bool:
-    """Gradients, autocast and what records calls follow no other threads; packed sequences have shares of no equal size."""
+    """Gradients, autocast and what records calls would not follow to other threads."""
     batch = isinstance(x, Tensor) and x.dim() == 3 and x.device.type == "cpu"
     usual = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
     return batch and usual and torch.get_num_threads() > 1

@@ -312,6 +312,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         ),
         [8],
     ),
+    "blocks-on-the-diagonal": (
+        lambda: Applied(
+            lambda y, z: (
+                torch.block_diag(*(v @ w.T for v, w in zip(y, z, strict=True)))[: y.shape[1]][None] @ y.repeat(1, 2, 1),
+            )
+        ),
+        [8],
+    ),
+    "padded-by-name": (
+        lambda: Applied(
+            lambda y, z: (torch._C._nn.reflection_pad1d(y, (2, 1)) + torch._C._nn.replication_pad1d(z, (2, 1)),)
+        ),
+        [8],
+    ),
     "compared": (lambda: Applied(lambda y, z: (y + z if torch.equal(y, y) and not torch.allclose(y, z) else y,)), [8]),
     "repeated-over-channels": (
         lambda: Applied(lambda y, z: (y + z.mean(1, keepdim=True).repeat_interleave(y.shape[1], 1),)),

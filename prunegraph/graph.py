@@ -71,6 +71,10 @@ class DependencyGraph:
     cost_model: CostModel
     asks_for_batch: bool
 
+    def __repr__(self) -> str:
+        counts = f"channels: {self._channels}, groups: {len(self.groups)}, locked: {len(self.locked)}"
+        return f"DependencyGraph({counts}, coverage: {self.coverage:.1%})"
+
     @property
     def unused(self) -> frozenset[str]:
         """Names of parameters and buffers that the forward pass never reads; they stay as they are."""

@@ -39,6 +39,10 @@ class PruningResult:
     report: Report
     optimizer: torch.optim.Optimizer | None = None
 
+    def __repr__(self) -> str:
+        macs = f"MACs {self.report.dense.macs:,} -> {self.report.pruned.macs:,}"
+        return f"PruningResult({type(self.model).__name__}, {self.plan}, {macs}; see its report)"
+
 
 def prune(  # noqa: PLR0913 - the options of all stages
     model: nn.Module,

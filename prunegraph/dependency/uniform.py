@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from prunegraph.dependency.label_space import LabelSpace, SizeUse
+from prunegraph.rules.base import packet
 
 _ATEN = torch.ops.aten
 _CREATED = {getattr(_ATEN, name) for name in ["zeros", "ones", "full", "new_zeros", "new_ones", "new_full"]}
@@ -37,7 +38,7 @@ class UniformValues:
 
     def labels_of(self, node: fx.Node, labels: Any, first: int) -> Any:
         """The labels of a call's value, given those of its rule and the number of size uses that there were before."""
-        if _packet(node) in _CREATED and not _is_written(node):
+        if packet(node) in _CREATED and not _is_written(node):
             self._uses[node.name] = self._space.uses[first:]
             del self._space.uses[first:]
         elif _is_part(node) and node.all_input_nodes[0].name in self._uses:
@@ -64,12 +65,8 @@ class UniformValues:
         return tuple(own)
 
 
-def _packet(node: fx.Node) -> Any:
-    return getattr(node.target, "overloadpacket", node.target)
-
-
 def _is_part(node: fx.Node) -> bool:
-    return _packet(node) in _PARTS and len(node.all_input_nodes) == 1
+    return packet(node) in _PARTS and len(node.all_input_nodes) == 1
 
 
 def _is_written(node: fx.Node) -> bool:

@@ -1,6 +1,6 @@
 """Channel groups: which indices of which tensors are removed together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ class Member:
 
     tensor: str
     dim: int
-    indices: NDArray[np.int64]
+    indices: NDArray[np.int64] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.dim}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,6 +41,9 @@ class ChannelGroup:
     width: int
     members: tuple[Member, ...]
     module: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.width} channels of {', '.join(map(str, self.members))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

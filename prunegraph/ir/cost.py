@@ -35,6 +35,9 @@ class Cost:
     activation_bytes: int
     modules: tuple[ModuleCost, ...]
 
+    def __str__(self) -> str:
+        return f"{self.macs:,} MACs, {self.parameters:,} parameters, {self.activation_bytes:,} bytes of activations"
+
     def by_stage(self) -> Mapping[str, ModuleCost]:
         """Sums over the network's direct children: encoder, separator, decoder and the like."""
         totals: dict[str, ModuleCost] = {}

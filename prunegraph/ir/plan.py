@@ -43,6 +43,9 @@ class PruningPlan:
     shapes: Mapping[str, tuple[int, ...]]
     fleeting: Mapping[str, tuple[int, ...]]
 
+    def __repr__(self) -> str:
+        return f"PruningPlan({sum(map(len, self.kept.values()))} of {sum(self.widths.values())} channels stay)"
+
     def kept_indices(self) -> dict[str, dict[int, tuple[int, ...]]]:
         """``{tensor name of the original: {dim: kept indices}}`` for every tensor that shrinks."""
         return {name: dict(dims) for name, dims in self.tensors.items()}

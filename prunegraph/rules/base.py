@@ -279,6 +279,11 @@ def _nodes(value: Any) -> list[fx.Node]:
     return []
 
 
+def packet(node: fx.Node) -> Any:
+    """The op that a node calls, whichever overload of it; what else it calls as it is."""
+    return getattr(node.target, "overloadpacket", node.target)
+
+
 def dims_of(value: Any, rank: int) -> tuple[int, ...]:
     """Non-negative dimensions of an argument that is a number, a list, or None or empty for all."""
     if value is None or (isinstance(value, list | tuple) and not value):

@@ -4,13 +4,15 @@ A channel along a transformed dimension is a place in time or a frequency, so la
 radix-2 algorithm: ``n / 2 * log2(n)`` complex multiply-adds of 4 MACs, half of that where one side is real.
 """
 
+import operator
 from collections.abc import Sequence
 from math import log2, prod
 from typing import Any
 
 import torch
+from torch import fx
 
-from prunegraph.rules.base import Call, Labels, Product, Rule, dims_of
+from prunegraph.rules.base import Call, Labels, Product, Rule, dims_of, packet
 from prunegraph.rules.locking import Locks, fixed_numbers
 
 aten = torch.ops.aten
@@ -96,12 +98,28 @@ class Shift(Fourier):
 
 
 class ViewAsComplex(Rule):
-    """``(..., 2)`` -> ``(...)`` complex."""
+    """``(..., 2)`` -> ``(...)`` complex.
+
+    Pairs lie at even places of the memory: where they are cut out of a wider value, that shrinks in twos.
+    """
 
     def labels(self, call: Call) -> Labels:
         *labels, pair = call.labels("self")
         call.lock(pair, "the real and the imaginary part")
+        whole = _cut_from(call["self"])
+        last = call.labels(whole)[-1] if whole is not None else None
+        if last is not None and len(last) % 2 == 0:
+            call.sink.unite(last[::2], last[1::2])
         return tuple(labels)
+
+
+def _cut_from(value: fx.Node) -> fx.Node | None:
+    """The value that holds the memory of a part of it; None where the value is no part."""
+    is_cut = False
+    while packet(value) in _CUTS | _VIEWS:
+        is_cut = is_cut or packet(value) in _CUTS
+        value = value.all_input_nodes[0]
+    return value if is_cut else None
 
 
 class ViewAsReal(Rule):
@@ -111,6 +129,17 @@ class ViewAsReal(Rule):
         return (*call.labels("self"), None)
 
 
+_CUTS = {aten.slice, aten.narrow, aten.split, aten.split_with_sizes, aten.chunk}
+_VIEWS = {
+    operator.getitem,
+    aten.view,
+    aten.reshape,
+    aten.unflatten,
+    aten.unsqueeze,
+    aten.transpose,
+    aten.permute,
+    aten.to,
+}
 _COMPLEX = ("fft", "ifft", "fft2", "ifft2", "fftn", "ifftn")
 _REAL = ("rfft", "irfft", "rfft2", "irfft2", "rfftn", "irfftn", "hfft", "ihfft", "hfft2", "ihfft2", "hfftn", "ihfftn")
 

@@ -30,7 +30,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def the_same(layer: nn.RNNBase, kind: type[nn.Module], *inputs: Any) -> None:
+def check_the_same(layer: nn.RNNBase, kind: type[nn.Module], *inputs: Any) -> None:
     with torch.inference_mode():
         expected = Nested.of(layer(*inputs)).tensors
         layer.__class__ = kind
@@ -44,7 +44,7 @@ def the_same(layer: nn.RNNBase, kind: type[nn.Module], *inputs: Any) -> None:
 def test_the_values_and_states_are_those_of_torch(settings, usual, concurrent, shape, threads: int) -> None:
     layer = usual(3, 4, dtype=torch.float64, **settings).eval()
     assert concurrent.fits(layer)
-    the_same(layer, concurrent, torch.randn(shape, dtype=torch.float64))
+    check_the_same(layer, concurrent, torch.randn(shape, dtype=torch.float64))
     assert torch.get_num_threads() == threads
 
 
@@ -54,16 +54,16 @@ def test_recurrence_goes_on_from_given_states(settings, projected: int) -> None:
     layer = nn.LSTM(3, 4, proj_size=projected, dtype=torch.float64, **settings).eval()
     count, sequences = len(layer.all_weights), 5 if layer.batch_first else 9
     states = [torch.randn(count, sequences, width, dtype=torch.float64) for width in (projected or 4, 4)]
-    the_same(layer, ConcurrentLSTM, torch.randn(5, 9, 3, dtype=torch.float64), tuple(states))
-    the_same(layer, ConcurrentLSTM, torch.randn(5, 9, 3, dtype=torch.float64))
+    check_the_same(layer, ConcurrentLSTM, torch.randn(5, 9, 3, dtype=torch.float64), tuple(states))
+    check_the_same(layer, ConcurrentLSTM, torch.randn(5, 9, 3, dtype=torch.float64))
     gru = nn.GRU(3, 4, dtype=torch.float64, **settings).eval()
-    the_same(gru, ConcurrentGRU, torch.randn(5, 9, 3, dtype=torch.float64), states[1])
+    check_the_same(gru, ConcurrentGRU, torch.randn(5, 9, 3, dtype=torch.float64), states[1])
 
 
 @pytest.mark.parametrize(("usual", "concurrent"), PAIRS)
 def test_packed_sequences_run_as_in_torch(usual, concurrent) -> None:
     packed = pack_padded_sequence(torch.randn(9, 2, 3), torch.tensor([9, 4]))
-    the_same(usual(3, 4, bidirectional=True).eval(), concurrent, packed)
+    check_the_same(usual(3, 4, bidirectional=True).eval(), concurrent, packed)
 
 
 @pytest.mark.parametrize(("usual", "concurrent"), PAIRS)

@@ -3,6 +3,8 @@
 import inspect
 
 import pytest
+import torch
+from torch import nn
 
 import prunegraph
 
@@ -67,3 +69,14 @@ def test_public_functions_and_classes_are_documented_and_typed() -> None:
     assert [item for item in public if not inspect.getdoc(item)] == []
     untyped = [f for f in public if inspect.isfunction(f) and "return" not in f.__annotations__]
     assert untyped == []
+
+
+def test_what_people_print_fits_on_a_line() -> None:
+    model, x = nn.Sequential(nn.Conv1d(1, 8, 3), nn.Conv1d(8, 1, 3)), torch.randn(1, 1, 20)
+    result = prunegraph.prune(model, x, budget=prunegraph.Budget(ratio=0.5), criterion="l1")
+    graph = prunegraph.build_graph(model, x)
+    assert str(graph.groups[0]) == "0.weight[0], 8 channels of 0.weight[0], 0.bias[0], 1.weight[1]"
+    assert str(graph.cost()) == "816 MACs, 57 parameters, 640 bytes of activations"
+    assert repr(graph) == "DependencyGraph(channels: 8, groups: 1, locked: 0, coverage: 98.2%)"
+    assert repr(result.plan) == "PruningPlan(4 of 8 channels stay)"
+    assert repr(result).startswith("PruningResult(Sequential, PruningPlan(4 of 8 channels stay), MACs 816")

@@ -218,6 +218,20 @@ class Likened(nn.Module):
         return self.out(getattr(gated, self.way)(y))
 
 
+class PartlyTurned(nn.Module):
+    """Some channels are taken for complex numbers, as rotary positions do with a part of each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.rotary = 6, 4
+        self.into, self.out = nn.Linear(6, 10), nn.Linear(10, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        plain, rotary = self.into(x).split([self.plain, self.rotary], -1)
+        turned = torch.view_as_complex(rotary.view(*rotary.shape[:-1], -1, 2)) * 1j
+        return self.out(torch.cat([plain, torch.view_as_real(turned).flatten(2)], -1))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "lstm": (lambda: Recurrent(nn.LSTM), [8]),
     "lstm-deep": (lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True), [8]),
@@ -312,6 +326,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         ),
         [8],
     ),
+    "complex-pairs-cut-out": (PartlyTurned, [2, 3]),
     "blocks-on-the-diagonal": (
         lambda: Applied(
             lambda y, z: (

@@ -319,8 +319,7 @@ def _blocks(atoms: Atoms, count: int, components: Atoms) -> Atoms:
 
 
 def _lock(space: LabelSpace, use: SizeUse, all_atoms: Iterable[Atoms | None]) -> None:
-    text = f"the size {use.size} computed in the code cannot follow: {_names(use)}"
-    lock = conversion_lock(use) if use.op == CONVERSION else Lock(reason=text, op=use.op, site=use.site)
+    lock = conversion_lock(use) if use.op == CONVERSION else Lock(reason=_reason(use), op=use.op, site=use.site)
     for atoms in all_atoms:
         if atoms is not None:
             space.lock_at(atoms, lock)
@@ -335,5 +334,8 @@ def _atoms_of(leaf: ShapeOf, labels: Mapping[str, Labels]) -> Atoms | None:
     return None if known is None else known[leaf.dim]
 
 
-def _names(use: SizeUse) -> str:
-    return ", ".join(str(leaf) if isinstance(leaf, Attribute) else "a shape" for leaf in leaves(use.expression))
+def _reason(use: SizeUse) -> str:
+    names = ", ".join(str(leaf) if isinstance(leaf, Attribute) else "a shape" for leaf in leaves(use.expression))
+    if names:
+        return f"the size {use.size} computed in the code cannot follow: {names}"
+    return f"the size {use.size} must equal a number that is written in the code, or that an earlier run left there"

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from prunegraph.capture.closures import fill, functions_with_parts_of, unfilled_copy
+from prunegraph.capture.closures import class_of_copies, fill, functions_with_parts_of, unfilled_copy
 from prunegraph.capture.settings import all_ordinary_attributes, own_attributes, settings_in
 from prunegraph.errors import UnsupportedModelError
 
@@ -121,8 +121,12 @@ def _deep_copy(value: Any, memo: dict[int, Any]) -> Any:
     copied = copy.deepcopy(value, memo)
     for function in functions:
         fill(memo[id(function)], function, memo)
-    for module in copied.modules() if isinstance(copied, nn.Module) else ():
+    modules = list(copied.modules()) if isinstance(copied, nn.Module) else []
+    kinds = {kind: class_of_copies(kind, memo) for kind in {type(module) for module in modules if functions}}
+    for module in modules:
         _point_at_copies(vars(module), memo)
+        if functions and kinds[type(module)] is not type(module):
+            module.__class__ = kinds[type(module)]
     return copied
 
 

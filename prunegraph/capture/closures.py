@@ -13,13 +13,32 @@ from torch import nn
 
 from prunegraph.capture.settings import all_ordinary_attributes, settings_in
 
+_NO_PARTS = (type, int, float, complex, str, bytes, type(None))
+
 
 def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
-    """The functions in attributes and hooks whose closures or defaults hold modules, tensors or settings of it."""
-    held = (value for module in model.modules() for value in _within(vars(module)))
+    """The functions in attributes, hooks and classes whose closures or defaults hold parts of the network.
+
+    Parts are modules, tensors and settings. A class holds some if it was made within a function.
+    """
+    modules = list(model.modules())
+    methods = [_methods(kind) for kind in {type(module) for module in modules}]
+    held = (value for holder in (*map(vars, modules), *methods) for value in _within(holder))
     functions = {id(f): f for f in held if isinstance(f, FunctionType) and any(True for _ in _held_by(f))}
     parts = _parts(model) if functions else set()
     return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
+
+
+def class_of_copies(kind: type[nn.Module], memo: dict[int, Any]) -> type[nn.Module]:
+    """The class of a module's copy: the original's, or one below it with the copies of its methods."""
+    methods = {name: memo[id(method)] for name, method in _methods(kind).items() if id(method) in memo}
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(kind.__name__, (kind,), names | methods) if methods else kind
+
+
+def _methods(kind: type) -> dict[str, FunctionType]:
+    users = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("torch", "builtins")]
+    return {n: f for base in reversed(users) for n, f in vars(base).items() if isinstance(f, FunctionType)}
 
 
 def _parts(model: nn.Module) -> set[int]:
@@ -52,9 +71,9 @@ def _counterpart(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _held_by(function: FunctionType) -> Iterator[Any]:
-    yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
+    cells = (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    held = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    return (value for value in held if not isinstance(value, _NO_PARTS))
 
 
 def _is_filled(cell: CellType) -> bool:

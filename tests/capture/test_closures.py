@@ -98,6 +98,25 @@ def by_weak_reference(network: Closing) -> Callable[[Tensor], Tensor]:
     return lambda x: network.reference()(x)  # type: ignore[operator, misc]
 
 
+def by_class(network: Closing) -> Callable[[Tensor], Tensor]:
+    class Middle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([network.first])
+
+        def forward(self, x: Tensor, layer: nn.Module = network.first) -> Any:
+            return layer(x) + self.again(x)
+
+        def again(self, x: Tensor) -> Any:
+            return network.first(x) + len(self._get_name())
+
+        def _get_name(self) -> str:
+            return super()._get_name()
+
+    network.middle_one, network.middle_two = Middle(), Middle()
+    return lambda x: network.middle_one(x) + network.middle_two(x)
+
+
 WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
     "lambda": by_lambda,
     "default": by_default,
@@ -112,6 +131,7 @@ WAYS: dict[str, Callable[[Closing], Callable[[Tensor], Tensor]]] = {
     "method not compiled": lambda network: torch.compiler.disable(network.first.forward),
     "wrapped forward": by_wrapped_forward,
     "weak reference": by_weak_reference,
+    "class": by_class,
     "hook": lambda network: (by_hook(network), by_lambda(network))[1],
 }
 
@@ -146,6 +166,15 @@ def test_what_cannot_go_with_a_copy_is_refused() -> None:
         UnsupportedModelError, match=r"reads first\.weight of the network itself .*test_closures\.py:\d+"
     ):
         prune(network, torch.randn(1, 1, 20), criterion="l1", budget=Budget(macs=0.6))
+
+
+def test_modules_of_one_class_still_are_in_a_copy() -> None:
+    network = Closing("class")
+    copied = independent_copy(independent_copy(network))
+    first, second = copied.middle_one, copied.middle_two
+    assert type(first) is type(second) is not type(network.middle_one)
+    assert isinstance(first, type(network.middle_one))
+    assert repr(type(first)) == repr(type(network.middle_one))
 
 
 def test_what_is_not_of_the_network_stays_shared() -> None:

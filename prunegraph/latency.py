@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,8 @@ class Fit:
 def fit(work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float64], whole: NDArray[np.float64]) -> Fit:
     """Rates of every op, none of them negative, with the least squared relative errors.
 
-    Calls of the same op share a block: the one that leaves the least errors.
+    Calls of the same op share a block: the one that leaves the least errors. What differs between calls that do the
+    same is chance, so that each gets their mean.
 
     Args:
         work: of each op call.
@@ -107,6 +108,7 @@ def fit(work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float
         whole: seconds of the whole network, shape ``(widths,)``.
     """
     done = np.stack([[work(channels, block=block) for channels in kept] for block in BLOCKS])
+    calls = _averaged(calls, [(kind, done[0, :, call].tobytes()) for call, kind in enumerate(work.kinds)])
     rates = np.stack([fit_rates(of_block, calls) for of_block in done])
     predicted = np.einsum("bwcf,bcf->bwc", done, rates)
     best = _best_block(work.ops, ((predicted - calls) ** 2).sum(axis=1))
@@ -115,6 +117,14 @@ def fit(work: OpWork, kept: Sequence[NDArray[np.bool_]], calls: NDArray[np.float
     base, scale = map(float, _relative_nnls(np.stack([np.ones(len(sums)), sums], axis=1), whole))
     blocks = np.array(BLOCKS)[best]
     return Fit(blocks=blocks, rates=rates[best, each], base=base, scale=scale, predicted=base + scale * sums)
+
+
+def _averaged(calls: NDArray[np.float64], kinds: Sequence[Hashable]) -> NDArray[np.float64]:
+    """The mean time of all calls of one kind in the place of each; shape ``(widths, calls)``."""
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+    number = np.array([numbers[kind] for kind in kinds], np.int64)
+    sums = [np.bincount(number, of_width) for of_width in calls]
+    return np.asarray((np.array(sums) / np.bincount(number))[:, number], np.float64)
 
 
 def _best_block(ops: Sequence[str], errors: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -34,6 +34,7 @@ class OpWork:
         nodes = [node for node in trace.graph.nodes if node.op == "call_function"]
         self.nodes = tuple(node.name for node in nodes)
         self.ops = tuple(str(node.target) for node in nodes)
+        self.kinds = tuple(_kind(node, trace) for node in nodes)
         macs = [(i, product) for i, node in enumerate(nodes) for product in _macs(node, calls)]
         moved = [(i, product) for i, node in enumerate(nodes) for product in _bytes(node, trace, labels)]
         table = SizeTable(channel_of)
@@ -48,6 +49,11 @@ class OpWork:
         pairs = zip(self._owners, self._products, strict=True)
         sums = [np.bincount(owner, products(sizes), len(ones)) for owner, products in pairs]
         return np.stack([ones, *sums], axis=1)
+
+
+def _kind(node: fx.Node, trace: Trace) -> str:
+    """The call with the shapes of its operands in their places: calls of one kind take the same time."""
+    return str((node.target, fx.map_arg((node.args, node.kwargs), lambda operand: str(trace.values.get(operand.name)))))
 
 
 def _macs(node: fx.Node, calls: Mapping[str, RuledCall]) -> Iterator[Product]:

@@ -28,11 +28,22 @@ from prunegraph.ir.sizes import (
 )
 from prunegraph.rules.base import Atoms
 
+
+def _rounded(step: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Rounding with the gradient of what is rounded; its own is zero almost everywhere."""
+
+    def of(value: torch.Tensor, divisor: Any = 1) -> torch.Tensor:
+        exact: torch.Tensor = value / divisor
+        return exact + (step(exact) - exact).detach()
+
+    return of
+
+
 _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
-    "floordiv": operator.floordiv,
+    "floordiv": _rounded(torch.floor),
     "truediv": operator.truediv,
     "mod": operator.mod,
     "pow": operator.pow,
@@ -43,9 +54,9 @@ _TENSOR_OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "log2": torch.log2,
     "log10": torch.log10,
     "exp": torch.exp,
-    "ceil": torch.ceil,
-    "floor": torch.floor,
-    "round": torch.round,
+    "ceil": _rounded(torch.ceil),
+    "floor": _rounded(torch.floor),
+    "round": _rounded(torch.round),
 }
 
 

@@ -1,6 +1,6 @@
 """`widths_for_speed`: how wide each group stays, so that a share of the MACs takes the least time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,36 @@ def widths_for_speed(
         before, best = best, min(choices, key=lambda widths: latency.seconds(_kept(graph, widths)))
         if best == before:
             break
-    return best
+    return _filled(graph, latency, limit, best, round_to)
+
+
+def _filled(
+    graph: DependencyGraph, latency: LatencyModel, limit: float, widths: dict[str, int], round_to: int
+) -> dict[str, int]:
+    """Widths to which no step can be added within the MACs."""
+    whole = {group.name: group.width for group in graph.groups}
+    together = alike(graph)
+    parts = [*together, *({name} for name in whole if not any(name in names for names in together))]
+
+    def wider(names: Iterable[str]) -> dict[str, int]:
+        return widths | {
+            name: min(_rounded(widths[name] + round_to, whole[name], round_to), whole[name]) for name in names
+        }
+
+    def seconds_per_mac(names: Iterable[str]) -> float:
+        more = wider(names)
+        macs = _macs(graph, more) - _macs(graph, widths)
+        return (latency.seconds(_kept(graph, more)) - latency.seconds(_kept(graph, widths))) / max(macs, 1)
+
+    parts.sort(key=seconds_per_mac)
+    grown = True
+    while grown:
+        grown = False
+        for names in parts:
+            more = wider(names)
+            if more != widths and _macs(graph, more) <= limit and not _turns_branch(graph, more):
+                widths, grown = more, True
+    return widths
 
 
 def _time_per_mac(

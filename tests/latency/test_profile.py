@@ -8,6 +8,7 @@ from torch import nn
 from prunegraph import InputError, LatencyProfile, UnsupportedModelError, apply, build_graph, profile
 from prunegraph.capture.tracer import capture
 from prunegraph.latency import LatencyModel
+from prunegraph.profiling.rehearsals import Rehearsal
 from tests.latency.clocks import TARGET, Clockwork
 from tests.latency.networks import attending, separator
 
@@ -131,3 +132,20 @@ def test_profiles_are_made_on_gpus(cuda_graphs: bool) -> None:
     table = profile(model.cuda(), example.cuda(), cuda_graphs=cuda_graphs, measure_for=1e-9)
     assert table.target.device == torch.cuda.get_device_name()
     assert table.target.cuda_graphs is cuda_graphs
+
+
+class Chancy(Clockwork):
+    """Every second call takes half of its time more, every other as much less."""
+
+    def nodes(self, rehearsal: Rehearsal) -> dict[str, float]:
+        return {name: taken * (0.5 + i % 2) for i, (name, taken) in enumerate(super().nodes(rehearsal).items())}
+
+
+def test_calls_that_do_the_same_take_the_same() -> None:
+    model, example = nn.Sequential(*(nn.Conv1d(16, 16, 3, padding=1) for _ in range(6))), torch.randn(1, 16, 40)
+    graph = build_graph(model, example)
+    table = profile(model, example, graph, measure_for=1e-9, stopwatch=Chancy())
+    inner = [(op.fixed, op.per_mac, op.per_byte) for op in table.ops[1:-1]]
+    assert inner == [inner[0]] * 4
+    exact = Clockwork().whole(capture(model, example))
+    assert LatencyModel(graph, table).of_plan() == pytest.approx(exact, rel=1e-2)

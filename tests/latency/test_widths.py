@@ -22,10 +22,14 @@ def slow_activation(timings: LatencyProfile) -> LatencyProfile:
 
 @pytest.mark.parametrize("share", [0.4, 0.5, 0.8])
 @pytest.mark.parametrize("round_to", [1, 4, 8])
-def test_the_macs_are_met_from_below(graph, timings: LatencyProfile, share: float, round_to: int) -> None:
+def test_the_macs_are_used_up_from_below(graph, timings: LatencyProfile, share: float, round_to: int) -> None:
     widths = widths_for_speed(graph, timings, macs=share, round_to=round_to)
     whole = {group.name: group.width for group in graph.groups}
-    assert 0.6 * share * graph.cost().macs <= graph.cost(plan_of(graph, widths)).macs <= share * graph.cost().macs
+    limit = share * graph.cost().macs
+    assert graph.cost(plan_of(graph, widths)).macs <= limit
+    for name, width in widths.items():
+        wider = min((width // round_to + 1) * round_to, whole[name])
+        assert width == whole[name] or graph.cost(plan_of(graph, widths | {name: wider})).macs > limit
     assert all(width % round_to == 0 or width == whole[name] for name, width in widths.items())
     assert all(width >= 0.25 * whole[name] - round_to / 2 for name, width in widths.items())
 
@@ -61,6 +65,7 @@ def test_going_on_from_the_widths_found_saves_time(
     graph, timings: LatencyProfile, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = LatencyModel(graph, timings).of_plan
+    monkeypatch.setattr("prunegraph.selection.widths._filled", lambda graph, latency, limit, widths, round_to: widths)
     last = seconds(plan_of(graph, widths_for_speed(graph, timings, macs=share)))
     monkeypatch.setattr("prunegraph.selection.widths._SWEEPS", 1)
     assert last < seconds(plan_of(graph, widths_for_speed(graph, timings, macs=share)))

@@ -1,5 +1,6 @@
 """Numbers that the code computes from attributes, where sizes use those in other ways than as they are."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +49,28 @@ def test_a_number_from_an_attribute_follows(fold: str) -> None:
     pruned = apply(model, plan)
     assert pruned.wide.out_channels < 24
     assert relative_difference([pruned(EXAMPLE)], expected) < 1e-12
+
+
+SCALES: dict[str, Callable[[Halves], float]] = {
+    "whole division": lambda m: m.whole // 2,
+    "remainder": lambda m: divmod(m.whole, 2)[0],
+    "cut off": lambda m: int(m.whole / 2),
+    "rounded": lambda m: round(m.whole / 2),
+    "rounded up": lambda m: math.ceil(m.whole / 2),
+    "exact": lambda m: m.whole / 2,
+}
+
+
+def gradients(scale: Callable[[Halves], float]) -> Tensor:
+    model = Halves(lambda m, y: y.view(1, m.whole, -1) / math.sqrt(scale(m)), 24).double()
+    program = prunegraph.MaskedProgram(prunegraph.build_graph(model, EXAMPLE))
+    keep = torch.ones(8 + 24, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad(program.run(keep, (EXAMPLE,))[0].square().sum(), keep)[0]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_rounded_numbers_have_the_gradients_of_what_is_rounded(scale: str) -> None:
+    torch.testing.assert_close(gradients(SCALES[scale]), gradients(SCALES["exact"]))
 
 
 class Heads(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from prunegraph.dependency.grouping import Grouping, group_channels
 from prunegraph.dependency.label_space import Choice, Place
@@ -79,11 +80,16 @@ def couple(trace: Trace, book: RuleBook, others: Sequence[OtherRun] = ()) -> Cou
 
 
 def _turned_by_lines(network: _Network, best: Coupling) -> Coupling:
-    """Turns the choices of one kind in one line of code after the other, as far as that frees something."""
+    """Turns the choices of one kind in one line of code after the other, as far as that frees something.
+
+    Of one kind are those between dimensions of the same sizes.
+    """
     sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
-    lines: dict[tuple[str, int, str], dict[Place, int]] = {}
-    for (node, question), way in _other_ways(best).items():
-        lines.setdefault((sites[node].file, sites[node].line, question), {})[node, question] = way
+    sizes = {choice.place: tuple(map(len, choice.ways)) for choice in best.found.space.choices}
+    lines: dict[tuple[Any, ...], dict[Place, int]] = {}
+    for place, way in _other_ways(best).items():
+        node, question = place
+        lines.setdefault((sites[node].file, sites[node].line, question, sizes[place]), {})[place] = way
     for ways in lines.values() if len(lines) > 1 else ():
         attempt = network.coupled({**best.turned, **ways})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)

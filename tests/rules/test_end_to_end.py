@@ -218,6 +218,26 @@ class Likened(nn.Module):
         return self.out(getattr(gated, self.way)(y))
 
 
+class GroupedQueries(nn.Module):
+    """More heads of queries than of keys, and more than each is wide; the normalisation sees the width."""
+
+    def __init__(self, heads: int, groups: int, width: int) -> None:
+        super().__init__()
+        self.heads, self.groups, self.width = heads, groups, width
+        self.normalised = nn.RMSNorm(width)
+        self.q, self.k = nn.Linear(6, heads * width), nn.Linear(6, groups * width)
+        self.v, self.out = nn.Linear(6, groups * width), nn.Linear(heads * width, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sizes = [(*x.shape[:2], heads, self.width) for heads in (self.heads, self.groups, self.groups)]
+        q, k, v = (layer(x).view(size) for layer, size in zip((self.q, self.k, self.v), sizes, strict=True))
+        q, k = self.normalised(q), self.normalised(k)
+        y = nn.functional.scaled_dot_product_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), enable_gqa=True
+        )
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
 class PartlyTurned(nn.Module):
     """Some channels are taken for complex numbers, as rotary positions do with a part of each head."""
 
@@ -327,6 +347,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         [8],
     ),
     "complex-pairs-cut-out": (PartlyTurned, [2, 3]),
+    "grouped-queries-of-narrow-heads": (lambda: GroupedQueries(heads=8, groups=2, width=6), [6]),
     "blocks-on-the-diagonal": (
         lambda: Applied(
             lambda y, z: (

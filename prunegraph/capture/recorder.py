@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import tracked
+from prunegraph.capture.gradient_flow import GradientFlow
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS, written
 from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
@@ -44,6 +45,8 @@ class CallRecorder(TorchFunctionMode):
         self.comparisons: dict[Comparison, Site] = {}
         self.converted: dict[Expression, Site] = {}
         self.numbers = NumbersInTensors()
+        self.gradients = GradientFlow()
+        self.without_gradient: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         mode = get_proxy_mode()
@@ -128,6 +131,8 @@ class CallRecorder(TorchFunctionMode):
         within_torch = isinstance(func, types.FunctionType) or func is torch.Tensor.__setitem__
         for node in nodes:
             self.sites[node.name] = site
+            if self.gradients.stopped:
+                self.without_gradient.add(node.name)
             if node.target is not operator.getitem:  # its number is the place of an output
                 self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
 

@@ -58,10 +58,14 @@ def trace_aten(function: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.
                 function, COMPOSITES, "real", pre_dispatch=True, _error_on_data_dependent_ops=False
             )(*tensors)
     for node in reversed(traced.graph.nodes):
-        unread = node.op == "get_attr" and not node.users
-        if unread or node.target in _MODE_SWITCHES or getattr(node.target, "namespace", None) == _PROFILER:
+        if (node.op == "get_attr" and not node.users) or not computes(node):
             traced.graph.erase_node(node)
     return traced
+
+
+def computes(node: fx.Node) -> bool:
+    """False for what only switches a mode or marks a place for the profiler."""
+    return node.target not in _MODE_SWITCHES and getattr(node.target, "namespace", None) != _PROFILER
 
 
 def is_within_transform(tensor: torch.Tensor) -> bool:

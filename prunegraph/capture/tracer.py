@@ -100,6 +100,7 @@ class _Capture:
             stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs], gradients=self.training))
             classes = {kind for module in self.clone.modules() for kind in type(module).__mro__}
             stack.enter_context(transparent_python(sorted(classes, key=lambda kind: kind.__module__)))
+            stack.enter_context(self.recorder.gradients.noted())
             traced = self._trace(flat_inputs)
         return self._as_trace(traced)
 
@@ -183,6 +184,8 @@ class _Capture:
             converted=self.recorder.converted,
             modules=self.modules,
             unused=frozenset(s.name for n, s in zip(names, self.specs, strict=False) if n not in read),
+            without_gradient=frozenset(self.recorder.without_gradient),
+            own_backwards=tuple(self.recorder.gradients.functions),
             output=self.output,
             training=self.training,
         )

@@ -65,7 +65,7 @@ def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journ
 def as_float(value: Any) -> float:
     """``float(value)`` that keeps the origin of a tracked number."""
     if isinstance(value, _Tracked):
-        return track(float(_plain(value)), value.expression, value.journal)  # type: ignore[no-any-return]
+        return track(float(plain(value)), value.expression, value.journal)  # type: ignore[no-any-return]
     return float(value)
 
 
@@ -73,7 +73,7 @@ def ordinary(value: Any) -> Any:
     """An ordinary number of a tracked one, which is noted; any other value as it is."""
     if isinstance(value, _Tracked):
         value.journal.note_conversion(value.expression)
-        return _plain(value)
+        return plain(value)
     return value
 
 
@@ -86,22 +86,20 @@ class _Tracked:
     def _apply(self, name: str, *operands: Any) -> Any:
         if not all(isinstance(operand, int | float) for operand in operands):
             return NotImplemented
-        value = OPERATIONS[name](*(_plain(operand) for operand in operands))
+        value = OPERATIONS[name](*(plain(operand) for operand in operands))
         if not isinstance(value, int | float):
             return value
-        expression = Operation(name, tuple(expression_of(o) or Constant(_plain(o)) for o in operands))
+        expression = Operation(name, tuple(expression_of(o) or Constant(plain(o)) for o in operands))
         return track(value, expression, self.journal)
 
     def __hash__(self) -> int:
-        return hash(_plain(self))
+        return hash(plain(self))
 
     def _compare(self, relation: str, other: Any) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
-        outcome = RELATIONS[relation](_plain(self), _plain(other))
-        self.journal.note_comparison(
-            self.expression, expression_of(other) or Constant(_plain(other)), relation, outcome
-        )
+        outcome = RELATIONS[relation](plain(self), plain(other))
+        self.journal.note_comparison(self.expression, expression_of(other) or Constant(plain(other)), relation, outcome)
         return outcome
 
     def __eq__(self, other: object) -> bool:
@@ -124,14 +122,14 @@ class _Tracked:
 
     def __int__(self) -> int:
         self.journal.note_conversion(self.expression)
-        return int(_plain(self))
+        return int(plain(self))
 
     def __float__(self) -> float:
         self.journal.note_conversion(self.expression)
-        return float(_plain(self))
+        return float(plain(self))
 
     def __reduce__(self) -> Any:
-        return type(_plain(self)), (_plain(self),)
+        return type(plain(self)), (plain(self),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Tracked":
         return self
@@ -200,7 +198,7 @@ class _Tracked:
         return self._apply("floor", self)
 
     def __trunc__(self) -> Any:
-        return self._apply("floor" if _plain(self) >= 0 else "ceil", self)
+        return self._apply("floor" if plain(self) >= 0 else "ceil", self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """``np.sqrt(width)`` is answered with a tracked number, what has no counterpart by numpy."""
@@ -211,7 +209,7 @@ class _Tracked:
         return getattr(ufunc, method)(*(ordinary(item) for item in inputs), **options)
 
     def __round__(self, digits: int | None = None) -> Any:
-        return self._apply("round", self) if digits is None else round(_plain(self), digits)
+        return self._apply("round", self) if digits is None else round(plain(self), digits)
 
 
 class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
@@ -289,12 +287,13 @@ class TrackedNumpyInt(TrackedInt):
         if name.startswith("__"):
             raise AttributeError(name)
         self.journal.note_conversion(self.expression)
-        return getattr(self.kind(_plain(self)), name)
+        return getattr(self.kind(plain(self)), name)
 
 
 class TrackedFloat(_Tracked, float):  # type: ignore[misc]
     """A float with an expression, such as ``width ** -0.5``."""
 
 
-def _plain(value: Any) -> Number:
+def plain(value: Any) -> Number:
+    """The number itself, of which nobody is told."""
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)

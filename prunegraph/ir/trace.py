@@ -101,6 +101,25 @@ class ModuleSpec:
     sizes: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OwnBackward:
+    """A call of a custom ``torch.autograd.Function``: the ops in it are recorded, its backward pass is its own.
+
+    Attributes:
+        kind: the function.
+        args: what it was given; names of nodes in the places of tensors.
+        tensors: these places.
+        outputs: names of the nodes of what it returned; empty for what is no tensor.
+        last: name of the last node that it added.
+    """
+
+    kind: type[torch.autograd.Function]
+    args: tuple[Any, ...]
+    tensors: tuple[int, ...]
+    outputs: tuple[str, ...]
+    last: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """The record of one forward pass; nothing in it refers to a live module.
@@ -118,6 +137,8 @@ class Trace:
         converted: sizes of which the code made ordinary numbers, by ``int`` or ``float``, and the line that did so.
         modules: every module of the network by path.
         unused: names of parameters and buffers that no call reads.
+        without_gradient: names of the nodes that were called under ``torch.no_grad()``.
+        own_backwards: calls of custom autograd functions.
         output: structure of the output, for rebuilding it from the graph's flat outputs.
         training: whether it is of a run in training mode, of which only sizes are compared.
     """
@@ -134,6 +155,8 @@ class Trace:
     converted: Mapping[Expression, Site]
     modules: Mapping[str, ModuleSpec]
     unused: frozenset[str]
+    without_gradient: frozenset[str]
+    own_backwards: tuple[OwnBackward, ...]
     output: Any
     training: bool = False
 

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.sizes import Expression
+from prunegraph.masked.gradients import GradientsAsMeant
 from prunegraph.masked.numbers import Numbers
 from prunegraph.masked.overwritten import copy_what_is_overwritten, written
 from prunegraph.rules.base import Atoms, Call
@@ -34,14 +35,17 @@ class _Builder:
         self.keeps: dict[bytes, fx.Node] = {}
         self.products: dict[tuple[fx.Node, int, bytes], fx.Node] = {}
         self.numbers = Numbers(graph, self.graph, self._kept)
+        self.gradients = GradientsAsMeant(graph.trace, self.root, self.graph, self.counterpart)
 
     def build(self) -> fx.GraphModule:
         for name, constant in self.source.trace.constants.items():
             self.root.register_buffer(name, constant, persistent=False)
         for node in self.source.trace.graph.nodes:
-            new = self._masked(node) or self.graph.node_copy(node, self.counterpart.__getitem__)
+            with self.gradients.stopped(node):
+                new = self._masked(node) or self.graph.node_copy(node, self.counterpart.__getitem__)
             new.meta = {"origin": node.name}
             self.counterpart[node] = new
+            self.gradients.replace_after(node)
             if written(node):
                 self.products.clear()
         copy_what_is_overwritten(self.graph)

@@ -121,6 +121,12 @@ class MaskedNetwork:
         return self._record_of(args, kwargs).graph
 
     def _record_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Record":
+        tensors = Nested.of((args, kwargs)).tensors
+        devices = {tensor.device.index or 0 for tensor in tensors if tensor.device.type == "cuda"}
+        with torch.random.fork_rng(devices=sorted(devices)):  # what the code reads may be drawn
+            return self._fitting(args, kwargs)
+
+    def _fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_Record":
         record = next((record for record in self._records if record.fits(args, kwargs)), None)
         if record is None:
             record = self._recorded(args, kwargs)

@@ -53,6 +53,16 @@ def test_the_masked_program_goes_where_the_data_lead_the_network(name: str) -> N
         torch.testing.assert_close(masked({}, *given), model(*given), rtol=1e-12, atol=1e-12)
 
 
+def test_looking_at_what_is_read_draws_no_numbers() -> None:
+    model = Reader(lambda y, lengths: (y + torch.rand_like(y)) * (1.0 if y.mean().item() > 0 else 2.0))
+    masked = MaskedNetwork(model, build_graph(model, inputs(0, 4)))
+    for seed in range(4):
+        torch.manual_seed(seed)
+        expected = model(*inputs(seed, 4))
+        torch.manual_seed(seed)
+        torch.testing.assert_close(masked({}, *inputs(seed, 4)), expected)
+
+
 def test_what_was_recorded_serves_data_that_are_read_alike() -> None:
     model = Reader(cut)
     masked = MaskedNetwork(model, build_graph(model, inputs(0, 4)))

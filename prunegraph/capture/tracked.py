@@ -50,14 +50,14 @@ def expression_of(value: Any) -> Expression | None:
 
 def track(value: Number, expression: Expression, journal: Journal) -> Any:
     """Wraps a plain number."""
-    number = (TrackedInt if isinstance(value, int) else TrackedFloat)(value)
+    number: Any = int.__new__(TrackedInt, value) if isinstance(value, int) else float.__new__(TrackedFloat, value)
     number.expression, number.journal = expression, journal
     return number
 
 
 def track_numpy(value: "np.integer[Any]", expression: Expression, journal: Journal) -> Any:
     """Wraps an integer of numpy."""
-    number = TrackedNumpyInt(value)
+    number = int.__new__(TrackedNumpyInt, value)
     number.expression, number.journal, number.kind = expression, journal, type(value)
     return number
 
@@ -209,11 +209,27 @@ class _Tracked:
         return getattr(ufunc, method)(*(ordinary(item) for item in inputs), **options)
 
     def __round__(self, digits: int | None = None) -> Any:
-        return self._apply("round", self) if digits is None else round(plain(self), digits)
+        return self._apply("round", self) if digits is None else round(ordinary(self), digits)
+
+    def __bool__(self) -> bool:
+        return self != 0
+
+    def conjugate(self) -> Any:
+        """Itself, as is its real part."""
+        return self
+
+    @property
+    def real(self) -> Any:
+        """Itself."""
+        return self
 
 
 class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be fractions
     """An integer with an expression; torch takes it wherever it takes an ``int``."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """An ordinary number, for code that asks one for its class and that for another one."""
+        return int(*args, **options)
 
     def __lshift__(self, other: Any) -> Any:
         return self * 2 ** ordinary(other) if isinstance(other, int) else NotImplemented
@@ -224,32 +240,10 @@ class TrackedInt(_Tracked, int):  # type: ignore[misc]  # its powers may be frac
     def __invert__(self) -> Any:
         return -self - 1
 
-    def conjugate(self) -> Any:
-        """Itself, as are its real part and its numerator."""
-        return self
-
-    @property
-    def real(self) -> Any:
-        """Itself."""
-        return self
-
     @property
     def numerator(self) -> Any:
         """Itself."""
         return self
-
-
-def _of_ordinary_numbers(name: str) -> Callable[..., Any]:
-    def method(self: TrackedInt, *others: Any, **options: Any) -> Any:
-        return getattr(int, name)(ordinary(self), *map(ordinary, others), **options)
-
-    method.__name__ = name
-    return method
-
-
-_WITHOUT_COUNTERPART = ("and", "rand", "or", "ror", "xor", "rxor", "rlshift", "rrshift", "index")
-for _name in (*(f"__{name}__" for name in _WITHOUT_COUNTERPART), "as_integer_ratio", "bit_length", "to_bytes"):
-    setattr(TrackedInt, _name, _of_ordinary_numbers(_name))
 
 
 class TrackedSize(tuple[Any, ...]):
@@ -292,6 +286,29 @@ class TrackedNumpyInt(TrackedInt):
 
 class TrackedFloat(_Tracked, float):  # type: ignore[misc]
     """A float with an expression, such as ``width ** -0.5``."""
+
+    def __new__(cls, *args: Any) -> Any:
+        """An ordinary number, see `TrackedInt`."""
+        return float(*args)
+
+
+def _of_ordinary_numbers(kind: type, name: str) -> Callable[..., Any]:
+    def method(self: Any, *others: Any, **options: Any) -> Any:
+        return getattr(kind, name)(ordinary(self), *map(ordinary, others), **options)
+
+    method.__name__ = name
+    return method
+
+
+_OF_BITS = ("and", "rand", "or", "ror", "xor", "rxor", "rlshift", "rrshift", "index")
+_OF_INTEGERS = (*(f"__{name}__" for name in _OF_BITS), "as_integer_ratio", "bit_length", "bit_count", "to_bytes")
+_WITHOUT_COUNTERPART = (
+    (TrackedInt, int, _OF_INTEGERS),
+    (TrackedFloat, float, ("as_integer_ratio", "is_integer", "hex")),
+)
+for _tracked, _ordinary, _names in _WITHOUT_COUNTERPART:
+    for _name in _names:
+        setattr(_tracked, _name, _of_ordinary_numbers(_ordinary, _name))
 
 
 def plain(value: Any) -> Number:

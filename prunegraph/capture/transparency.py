@@ -25,8 +25,11 @@ from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
 _MATH = {"sqrt": "sqrt", "log": "log", "log2": "log2", "log10": "log10", "exp": "exp", "pow": "pow"}
 """Functions of ``math`` and the operations that they are."""
 
-_MATH_OF_INTEGERS = ("gcd", "lcm", "isqrt", "comb", "perm", "factorial")
-"""Functions of ``math`` that have no counterpart, and take integers without asking them."""
+_INTEGERS = "gcd lcm isqrt comb perm factorial ldexp"
+_ANGLES = "cos sin tan acos asin atan atan2 cosh sinh tanh acosh asinh atanh degrees radians hypot"
+_FLOATS = "modf frexp fmod remainder copysign fabs log1p expm1 exp2 cbrt erf erfc gamma lgamma nextafter ulp"
+_MATH_OF_ORDINARY_NUMBERS = tuple(f"{_INTEGERS} {_ANGLES} {_FLOATS}".split())
+"""Functions of ``math`` that have no counterpart, and take numbers without asking them."""
 
 _Memoised = type(functools.lru_cache(lambda: None))
 
@@ -45,7 +48,7 @@ def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
             stack.enter_context(patch.object(module, name, STAND_INS[name], create=True))
         for name, operation in _MATH.items():
             stack.enter_context(patch.object(math, name, _transparent(operation, getattr(math, name))))
-        for name in _MATH_OF_INTEGERS:
+        for name in _MATH_OF_ORDINARY_NUMBERS:
             stack.enter_context(patch.object(math, name, _of_ordinary_numbers(getattr(math, name))))
         for name, constructor in CONSTRUCTORS.items():
             stack.enter_context(patch.object(torch, name, constructor))
@@ -66,7 +69,7 @@ def _transparent(name: str, original: Callable[..., float]) -> Callable[..., flo
     return function
 
 
-def _of_ordinary_numbers(original: Callable[..., int]) -> Callable[..., int]:
+def _of_ordinary_numbers(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *values: original(*map(ordinary, values))
 
 

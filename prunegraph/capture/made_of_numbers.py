@@ -31,6 +31,14 @@ def _new_tensor(like: Tensor, data: Any, *, dtype: torch.dtype | None = None, de
     return _tensor(data, dtype or like.dtype, device or like.device)
 
 
+def _new_full(
+    like: Tensor, size: Any, fill_value: Any, *, dtype: torch.dtype | None = None, device: Any = None, **_: Any
+) -> Tensor:
+    """``like.new_full(size, fill_value)``."""
+    dtype = dtype or like.dtype
+    return torch.add(like.new_zeros(size, dtype=dtype, device=device), fill_value).to(dtype)
+
+
 def written(tensor: Tensor, number: Any) -> Tensor:
     """What ``tensor[...] = number`` writes."""
     return _full((), number, dtype=tensor.dtype, device=tensor.device)
@@ -49,5 +57,6 @@ MADE_OF_NUMBERS: Mapping[Any, Callable[..., Tensor]] = {
     torch.as_tensor: _tensor,
     torch.full: _full,
     torch.Tensor.new_tensor: _new_tensor,
+    torch.Tensor.new_full: _new_full,
 }
 """torch function -> the same as a sum, for arguments among which there is a tracked number."""

@@ -1,5 +1,6 @@
 """Finds the coupled channels of a recorded network: labels, sizes and groups, tried again where a choice was bad."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +15,9 @@ from prunegraph.dependency.torch_modules import add_module_sizes
 from prunegraph.dependency.unread import lock_unread
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.book import RuleBook
+
+_PARTICULARS = re.compile(r"(node|module)='[^']*'|, value=\d+")
+"""What expressions of sizes in one line of code differ by from call to call: whose size, and how large."""
 
 _WORTH_A_TRY = 0.002
 """The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
@@ -82,17 +86,19 @@ def couple(trace: Trace, book: RuleBook, others: Sequence[OtherRun] = ()) -> Cou
 def _turned_by_lines(network: _Network, best: Coupling) -> Coupling:
     """Turns the choices of one kind in one line of code after the other, as far as that frees something.
 
-    Of one kind are those between dimensions of the same sizes.
+    Of one kind are first all those that answer one question, then only those whose sizes are computed alike: one line
+    may split queries by their heads and keys by the width of theirs.
     """
     sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
-    sizes = {choice.place: tuple(map(len, choice.ways)) for choice in best.found.space.choices}
-    lines: dict[tuple[Any, ...], dict[Place, int]] = {}
-    for place, way in _other_ways(best).items():
-        node, question = place
-        lines.setdefault((sites[node].file, sites[node].line, question, sizes[place]), {})[place] = way
-    for ways in lines.values() if len(lines) > 1 else ():
-        attempt = network.coupled({**best.turned, **ways})
-        best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
+    for distinguished in (False, True):
+        kinds: dict[tuple[Any, ...], dict[Place, int]] = {}
+        for (node, question), way in _other_ways(best).items():
+            computed = str(network.trace.sizes.get(node)) if distinguished else ""
+            line = sites[node].file, sites[node].line, question, _PARTICULARS.sub("", computed)
+            kinds.setdefault(line, {})[node, question] = way
+        for ways in kinds.values() if len(kinds) > 1 else ():
+            attempt = network.coupled({**best.turned, **ways})
+            best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
     return best
 
 

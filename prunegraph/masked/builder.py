@@ -42,7 +42,7 @@ class _Builder:
             self.root.register_buffer(name, constant, persistent=False)
         for node in self.source.trace.graph.nodes:
             with self.gradients.stopped(node):
-                new = self._masked(node) or self.graph.node_copy(node, self.counterpart.__getitem__)
+                new = self._masked(node) or self._copied(node)
             new.meta = {"origin": node.name}
             self.counterpart[node] = new
             self.gradients.replace_after(node)
@@ -50,6 +50,12 @@ class _Builder:
                 self.products.clear()
         copy_what_is_overwritten(self.graph)
         return fx.GraphModule(self.root, self.graph)
+
+    def _copied(self, node: fx.Node) -> fx.Node:
+        new = self.graph.node_copy(node, self.counterpart.__getitem__)
+        if new.target is torch.ops.aten.view.default:  # masked ops may lay out their results in another way
+            new.target = torch.ops.aten.reshape.default
+        return new
 
     def _masked(self, node: fx.Node) -> fx.Node | None:
         ruled = self.source.calls.get(node.name)

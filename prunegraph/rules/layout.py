@@ -204,7 +204,12 @@ class RepeatInterleave(Rule):
             return replace_dim(labels, dim, None)
         if call.shape("self")[dim] == 1:
             return replace_dim(labels, dim, created(call, "repeats", None, count))
-        return labels if atoms is None else replace_dim(labels, dim, np.repeat(atoms, count))
+        if atoms is None:
+            return labels
+        repeated = np.repeat(atoms, count)
+        if call.get("output_size") is not None:
+            call.require_size("output_size", None, repeated, len(repeated))
+        return replace_dim(labels, dim, repeated)
 
 
 class Flip(Rule):

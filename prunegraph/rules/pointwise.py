@@ -102,6 +102,16 @@ class PRelu(Rule):
         return labels
 
 
+class QuantisedPerChannel(Rule):
+    """``fake_quantize_per_channel_affine``: the channels along ``axis`` have steps and zero points of their own."""
+
+    def labels(self, call: Call) -> Labels:
+        labels, axis = call.labels("self"), int(call["axis"])
+        for name in ("scale", "zero_point"):
+            call.match(labels[axis], call.labels(name)[0], FIXED_SIZE)
+        return labels
+
+
 class Copy(Rule):
     """``self[...] = src``: the written value takes the source's channels."""
 
@@ -122,7 +132,8 @@ _UNARY = (
     "empty_like fill zero i0 _conj _neg_view _conj_physical arctan arcsin arcsinh arccos arccosh arctanh isposinf "
     "isneginf isreal polygamma special_erf special_erfc special_erfcx special_ndtr special_ndtri special_log_ndtr "
     "special_log1p special_expm1 special_exp2 special_sinc special_i0 special_i0e special_i1 special_i1e special_psi "
-    "special_digamma special_gammaln special_entr special_logit special_round"
+    "special_digamma special_gammaln special_entr special_logit special_round fake_quantize_per_tensor_affine "
+    "_fake_quantize_learnable_per_tensor_affine"
 )
 _NOISE = "dropout alpha_dropout feature_dropout feature_alpha_dropout native_dropout rrelu bernoulli"
 _FILLS = "exponential_ normal_ uniform_ cauchy_ geometric_ log_normal_ random_"
@@ -154,5 +165,7 @@ RULES: dict[Any, Rule] = {
     aten.broadcast_tensors: BroadcastTensors(),
     aten.prelu: PRelu(),
     aten._prelu_kernel: PRelu(),
+    aten.fake_quantize_per_channel_affine: QuantisedPerChannel(),
+    aten._fake_quantize_learnable_per_channel_affine: QuantisedPerChannel(),
     aten.copy_: Copy(),
 }

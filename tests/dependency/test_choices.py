@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 import prunegraph
@@ -370,3 +371,25 @@ def test_what_can_shrink_does_not_depend_on_the_batch(network: type[nn.Module], 
         model, inputs[1], criterion="taylor", budget=Budget(ratio=0.4), data=data, loss=lambda y, _: y.square().mean()
     )
     assert not result.report.unproved
+
+
+class SplitTwoWays(nn.Module):
+    """Queries are split by their heads, keys and values by the width of theirs, all of it within one line of einops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 16, 3), nn.Conv1d(16, 1, 1)
+        self.q, self.k, self.v, self.out = (nn.Linear(16, 16, bias=False) for _ in range(4))
+        self.heads, self.width = Rearrange("b n (h d) -> b h n d", h=2), Rearrange("b n (h d) -> b h n d", d=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).mT
+        q, k, v = self.heads(self.q(x)), self.width(self.k(x)), self.width(self.v(x))
+        weights = torch.einsum("bhid,bhjd->bhij", q, k).softmax(-1)
+        attended = rearrange(torch.einsum("bhij,bhjd->bhid", weights, v), "b h n d -> b n (h d)")
+        return self.last((x + self.out(attended)).mT)
+
+
+def test_choices_in_one_line_of_a_package_are_told_apart() -> None:
+    graph = build_graph(SplitTwoWays().eval(), torch.randn(1, 1, 20))
+    assert [group.name for group in graph.groups if group.name.startswith("q")] == ["q.weight[0]"]

@@ -356,6 +356,23 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
         ),
         [8],
     ),
+    "quantised-for-training": (
+        lambda: Applied(
+            lambda y, z: (
+                torch.fake_quantize_per_tensor_affine(y, 0.1, 0, -128, 127)
+                + torch.fake_quantize_per_channel_affine(
+                    z, z.mean((0, 2)).detach().float(), z.mean((0, 2)).detach().int(), 1, -128, 127
+                ),
+            )
+        ),
+        [8],
+    ),
+    "repeated-to-a-size": (
+        lambda: Applied(
+            lambda y, z: (y.repeat_interleave(2, 1, output_size=2 * y.shape[1]) / z.new_full((1,), z.shape[1]),)
+        ),
+        [8, 8],
+    ),
     "padded-by-name": (
         lambda: Applied(
             lambda y, z: (torch._C._nn.reflection_pad1d(y, (2, 1)) + torch._C._nn.replication_pad1d(z, (2, 1)),)

@@ -29,6 +29,12 @@ def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
     return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
 
 
+def functions_held_by(model: nn.Module) -> Iterator[FunctionType]:
+    """All functions in attributes and hooks of its modules, and those that they hold."""
+    for module in model.modules():
+        yield from (value for value in _within(vars(module)) if isinstance(value, FunctionType))
+
+
 def class_of_copies(kind: type[nn.Module], memo: dict[int, Any]) -> type[nn.Module]:
     """The class of a module's copy: the original's, or one below it with the copies of its methods."""
     methods = {name: memo[id(method)] for name, method in _methods(kind).items() if id(method) in memo}

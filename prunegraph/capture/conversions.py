@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from prunegraph.capture.literals import fractions
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, as_float
 
 _FOR_PEOPLE = frozenset({"__repr__", "extra_repr"})
@@ -45,7 +46,7 @@ def _as_int(*values: Any, **options: Any) -> Any:
 
 
 def _as_float(*values: Any) -> Any:
-    return as_float(*values) if values else 0.0
+    return fractions(as_float(*values) if values else 0.0)
 
 
 class _Int(metaclass=_StandIn):

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunegraph.capture import tracked
 from prunegraph.capture.gradient_flow import GradientFlow
+from prunegraph.capture.literals import fractions
 from prunegraph.capture.made_of_numbers import MADE_OF_NUMBERS, written
 from prunegraph.capture.numbers_in_arrays import RangeOfSizes
 from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
@@ -27,6 +28,7 @@ from prunegraph.ir.trace import Comparison, Place, Site
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+_READS = (torch.Tensor.item, torch.Tensor.tolist)
 _NUMEL = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 
 
@@ -74,6 +76,8 @@ class CallRecorder(TorchFunctionMode):
         with _nothing_if_it_fails(tracer.graph):
             result = func(*args, **(kwargs or {}))
         self.numbers.note_item(func, args, result)
+        if func in _READS:  # what meets a size keeps that one's origin
+            return fractions(result)
         if func == _SHAPE or func is torch.Tensor.size:
             return self._tracked_shape(args, kwargs or {}, result, tracer)
         if func in _NUMEL:

@@ -12,6 +12,7 @@ from torch import fx, nn
 from prunegraph.capture.attributes import track_attributes
 from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import clone_with, detached, lasting_tensors, named_tensors
+from prunegraph.capture.closures import functions_held_by
 from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.modes import in_mode
 from prunegraph.capture.recorder import CallRecorder
@@ -99,7 +100,8 @@ class _Capture:
         with ExitStack() as stack:
             stack.enter_context(undisturbed([*self.flat_tensors, *flat_inputs], gradients=self.training))
             classes = {kind for module in self.clone.modules() for kind in type(module).__mro__}
-            stack.enter_context(transparent_python(sorted(classes, key=lambda kind: kind.__module__)))
+            by_module = sorted(classes, key=lambda kind: kind.__module__)
+            stack.enter_context(transparent_python(by_module, functions_held_by(self.clone)))
             stack.enter_context(self.recorder.gradients.noted())
             traced = self._trace(flat_inputs)
         return self._as_trace(traced)

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from prunegraph.capture.conversions import STAND_INS, own_modules, replaceable
-from prunegraph.capture.literals import fractions_in
+from prunegraph.capture.literals import fractions, fractions_in
 from prunegraph.capture.numbers_in_arrays import following_from_numpy, following_product, following_range
 from prunegraph.capture.numbers_in_tensors import CONSTRUCTORS
 from prunegraph.capture.tracked import TrackedFloat, TrackedInt, ordinary
@@ -34,16 +35,22 @@ _MATH_OF_ORDINARY_NUMBERS = tuple(f"{_INTEGERS} {_ANGLES} {_FLOATS}".split())
 _Memoised = type(functools.lru_cache(lambda: None))
 
 
+_CONSTANTS = ((math, "pi"), (math, "e"), (math, "tau"), (np, "pi"), (np, "e"))
+
+
 @contextmanager
-def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
+def transparent_python(classes: Iterable[type] = (), functions: Iterable[FunctionType] = ()) -> Iterator[None]:
     """Keeps the origin of numbers through ``math`` and bypasses memoised functions of other packages.
 
     Args:
         classes: of the network's modules; where they are written, ``int``, ``float`` and literals keep the origin, too.
+        functions: those that the network holds.
     """
     with ExitStack() as stack:
         classes = list(classes)
-        stack.enter_context(fractions_in(module.__name__ for module in own_modules(classes)))
+        stack.enter_context(fractions_in(own_modules(classes), classes, functions))
+        for package, name in _CONSTANTS:
+            stack.enter_context(patch.object(package, name, fractions(getattr(package, name))))
         for module, name in list(replaceable(classes)):
             stack.enter_context(patch.object(module, name, STAND_INS[name], create=True))
         for name, operation in _MATH.items():
@@ -61,16 +68,16 @@ def transparent_python(classes: Iterable[type] = ()) -> Iterator[None]:
 
 
 def _transparent(name: str, original: Callable[..., float]) -> Callable[..., float]:
-    def function(*values: Any) -> float:
+    def function(*values: Any) -> Any:
         tracked = next((value for value in values if isinstance(value, TrackedInt | TrackedFloat)), None)
         found = NotImplemented if tracked is None else tracked._apply(name, *values)
-        return original(*values) if found is NotImplemented else found
+        return fractions(original(*values)) if found is NotImplemented else found
 
     return function
 
 
 def _of_ordinary_numbers(original: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *values: original(*map(ordinary, values))
+    return lambda *values: fractions(original(*map(ordinary, values)))
 
 
 def _memoised_functions() -> Iterator[tuple[Any, str, Any]]:

@@ -12,6 +12,7 @@ from prunegraph.errors import CriterionError, InputError
 from prunegraph.graph import DependencyGraph
 from prunegraph.importance.batches import GraphOf, batches_of, graph_for, pair_of, recorded_inputs
 from prunegraph.ir.trace import Trace
+from prunegraph.masked.gradients import GradientsAsMeant
 from prunegraph.masked.overwritten import copy_what_is_overwritten
 
 
@@ -23,7 +24,8 @@ class BatchGradients:
     for each batch; nothing is kept. What is run is the record of the network's forward pass: in eval mode, on the
     network's own tensors where they are. A tied parameter has one gradient, over all of its uses; a parameter that is
     not read has zeros; one of integers has none. The derivative of a complex parameter is torch's:
-    $\partial L / \partial \Re w + i\, \partial L / \partial \Im w$. Code under ``torch.no_grad`` counts like any other.
+    $\partial L / \partial \Re w + i\, \partial L / \partial \Im w$. Gradients go through ``torch.no_grad`` and custom
+    functions as in the masked program, see `GradientsAsMeant`.
     The network's tensors, its buffers and its ``.grad`` stay as they are.
 
     Attributes:
@@ -96,19 +98,22 @@ class _Program:
 
 
 def differentiable_record(trace: Trace) -> fx.GraphModule:
-    """The record as a function of all tensors and inputs, ready for autograd.
+    """The record as a function of all tensors and inputs, ready for autograd, with the gradients that the code wants.
 
     CuDNN differentiates recurrent layers in training mode only; without dropout both modes compute the same.
     """
-    graph = fx.Graph()
-    graph.output(graph.graph_copy(trace.graph, {}))
+    graph, root, copies = fx.Graph(), nn.Module(), dict[fx.Node, fx.Node]()
+    gradients = GradientsAsMeant(trace, root, graph, copies)
+    for node in trace.graph.nodes:
+        with gradients.stopped(node):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+        gradients.replace_after(node)
     for node in graph.nodes:
         names = [argument.name for argument in getattr(getattr(node.target, "_schema", None), "arguments", ())]
         if {"train", "dropout", "params"} <= set(names):
             node.update_arg(names.index("dropout"), 0.0)
             node.update_arg(names.index("train"), True)
     copy_what_is_overwritten(graph)
-    root = nn.Module()
     for name, constant in trace.constants.items():
         root.register_buffer(name, constant, persistent=False)
     return fx.GraphModule(root, graph)

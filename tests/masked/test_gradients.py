@@ -10,6 +10,7 @@ from torch.autograd import Function
 from torch.utils.checkpoint import checkpoint
 
 import prunegraph
+from prunegraph.importance.gradients import BatchGradients
 
 EXAMPLE = torch.randn(2, 1, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -125,6 +126,17 @@ def test_gradients_are_those_of_the_network(way: str) -> None:
     torch.testing.assert_close(masked, network(EXAMPLE))
     masked.square().sum().backward()
     torch.testing.assert_close(masks["first.weight[0]"].grad, expected.detach())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_parameters_are_those_of_the_network(way: str) -> None:
+    network = Estimating(way).double().eval()
+    network(EXAMPLE).square().sum().backward()
+    graph = prunegraph.build_graph(network, EXAMPLE)
+    (found,) = BatchGradients(graph=graph, data=[(EXAMPLE, 0)], loss=lambda output, _: output.square().sum())
+    for name, parameter in network.named_parameters():
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found[name], expected)
 
 
 class Frozen(nn.Module):

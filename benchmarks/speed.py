@@ -1,12 +1,14 @@
 """What half of the MACs is worth in time: makes ``benchmarks/results/speed.md``.
 
-OMP_WAIT_POLICY=passive python -m benchmarks.speed [network ...] [--form eager|optimized|compiled] [--seconds 1 4]
+python -m benchmarks.speed [network ...] [--form eager|optimized|compiled] [--seconds 1 4]
 
-What was measured before is kept: a network whose rows are there is not measured again unless it is named.
+What was measured before is kept: a network whose rows are there is not measured again unless it is named. On a machine
+that others use, OMP_WAIT_POLICY=passive keeps threads that wait from taking processor time.
 """
 
 import argparse
 import json
+import os
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -143,8 +145,12 @@ def rows(name: str, seconds: float, form: str, networks: Mapping[str, nn.Module]
             "in all": float(np.median(processor[number] / eager)),
             "dense ms": [1000 * float(np.median(times[-1])) for times in (processor, wall)],
             "rounds": processor.shape[1],
-            "measured on": f"{target_of(CPU)}, {time.strftime('%Y-%m-%d', time.gmtime())}",
+            "measured on": f"{target_of(CPU)}, threads wait {_waiting()}, {time.strftime('%Y-%m-%d', time.gmtime())}",
         }
+
+
+def _waiting() -> str:
+    return {"PASSIVE": "passively"}.get(os.environ.get("OMP_WAIT_POLICY", "").upper(), "actively")
 
 
 def _in_form(form: str, network: nn.Module, example: Tensor) -> tuple[Callable[..., Any], str]:

@@ -235,10 +235,10 @@ def main() -> None:
 def merged(
     known: Mapping[str, list[dict[str, Any]]], new: Mapping[str, list[dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """New rows in place of those of the same network, length and form."""
+    """New rows in place of those of the same network, length, form, and kind of waiting."""
 
     def what(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return row["network"], row.get("seconds"), row.get("form")
+        return row["network"], row.get("seconds"), row.get("form"), "passively" in row.get("measured on", "")
 
     replaced = {table: {what(row) for row in new[table]} for table in new}
     return {table: [row for row in known[table] if what(row) not in replaced[table]] + new[table] for table in new}

@@ -84,12 +84,17 @@ def _calls(rows: Sequence[Row], lengths: Sequence[float]) -> str:
         key: (_line(short, long, at[short], at[long])) for key, at in sorted(found.items()) if {short, long} <= {*at}
     }
     cells = (
-        (*key[:2], *(f"{base:.0f} + {slope:.0f}" for base, slope in line), f"{line[0][1] / line[1][1]:.2f}x")
-        for key, line in lines.items()
+        (
+            network,
+            form,
+            "passively" if "passively" in measured_on else "actively",
+            *(f"{base:.0f} + {slope:.0f}" for base, slope in line),
+            f"{line[0][1] / line[1][1]:.2f}x",
+        )
+        for (network, form, measured_on), line in lines.items()
     )
-    return markdown_table(
-        ("network", "form", "dense, ms + ms / s", "by time, ms + ms / s", "speed-up per second"), cells
-    )
+    head = ("network", "form", "threads wait", "dense, ms + ms / s", "by time, ms + ms / s", "speed-up per second")
+    return markdown_table(head, cells)
 
 
 def _line(

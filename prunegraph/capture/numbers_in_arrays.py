@@ -32,7 +32,7 @@ def following_range(original: Callable[..., Any]) -> Callable[..., Any]:
     def arange(*arguments: Any, **options: Any) -> Any:
         if options or not any(expression_of(argument) for argument in arguments):
             return original(*arguments, **options)
-        made = original(*map(plain, arguments)).view(RangeOfSizes)
+        made = original(*map(_plain, arguments)).view(RangeOfSizes)
         made.arguments = arguments
         return made
 
@@ -46,7 +46,7 @@ def following_product(original: Callable[..., Any]) -> Callable[..., Any]:
         is_plain = isinstance(values, list | tuple) and not arguments and not options
         found = math.prod(values) if is_plain and any(map(expression_of, values)) else None
         if isinstance(found, TrackedInt):
-            return track_numpy(np.int64(plain(found)), found.expression, found.journal)
+            return track_numpy(np.int64(_plain(found)), found.expression, found.journal)
         return original(values, *arguments, **options)
 
     return prod
@@ -57,7 +57,7 @@ def following_from_numpy(original: Callable[..., Tensor]) -> Callable[..., Tenso
 
     def from_numpy(array: Any) -> Tensor:
         arguments = array.arguments if isinstance(array, RangeOfSizes) else ()
-        if arguments and np.array_equal(np.asarray(array), np.arange(*map(plain, arguments))):
+        if arguments and np.array_equal(np.asarray(array), np.arange(*map(_plain, arguments))):
             return torch.arange(*arguments, dtype=original(np.asarray(array)).dtype)
         _forget(arguments)
         return original(array)
@@ -77,7 +77,7 @@ def _forget(numbers: Iterable[Any]) -> None:
         ordinary(number)
 
 
-def plain(number: Any) -> Any:
+def _plain(number: Any) -> Any:
     """An ordinary number of a tracked one, whose origin is kept elsewhere; any other value as it is."""
     if expression_of(number) is None:
         return number

@@ -25,7 +25,7 @@ def test_a_line_through_two_lengths() -> None:
     rows = [row(1, 300, 300 / 180), row(4, 900, 900 / 480), row(1, 300, 1.0, plan="l1"), row(4, 900, 1.0, plan="l1")]
     written = page({"speed": rows, "ops": []})
     assert "## a machine" in written
-    assert "| net | eager | 100 + 200 | 80 + 100 | 2.00x |" in written
+    assert "| net | eager | actively | 100 + 200 | 80 + 100 | 2.00x |" in written
     assert "| net | 1 s | eager | by time | 2.00x | 1.67x (1.67 to 1.67) | 0.83 | 1.67x | 1.00x | 300 | 5 |" in written
 
 

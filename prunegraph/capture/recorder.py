@@ -23,7 +23,7 @@ from prunegraph.capture.numbers_in_tensors import NumbersInTensors, typed
 from prunegraph.capture.tracked import TrackedSize, expression_of, track
 from prunegraph.capture.whereabouts import Whereabouts, is_asked_by_user
 from prunegraph.errors import UnsupportedModelError
-from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes
+from prunegraph.ir.sizes import Constant, Derived, Expression, ShapeOf, attributes, leaves
 from prunegraph.ir.trace import Comparison, Place, Site
 
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -118,6 +118,11 @@ class CallRecorder(TorchFunctionMode):
         """Keeps the first place where the user's code made an ordinary number of a size."""
         if expression not in self.converted and is_asked_by_user():
             self.converted[expression] = self.where.site()
+
+    def measured(self) -> set[str]:
+        """Names of the nodes whose shapes the numbers in the record are computed from."""
+        expressions = (expression for of_node in self.sizes.values() for expression in of_node.values())
+        return {leaf.node for expression in expressions for leaf in leaves(expression) if isinstance(leaf, ShapeOf)}
 
     def _tracked_shape(self, args: Any, kwargs: dict[str, Any], result: Any, tracer: Any) -> Any:
         slot = get_proxy_slot(args[0], tracer, None)

@@ -164,7 +164,7 @@ class _Capture:
 
     def _as_trace(self, traced: fx.GraphModule) -> Trace:
         names = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
-        read = {node.name for node in traced.graph.nodes if node.users}
+        read = {node.name for node in traced.graph.nodes if node.users} | self.recorder.measured()
         count = len(self.specs)
         constants = _constants(traced)
         self._refuse_reads_of_the_original(traced, constants)

@@ -65,7 +65,7 @@ def test_random_networks_are_varied() -> None:
     """Neither one block alone nor one topology takes the larger part, and every size of network occurs."""
     drawn: list[NetworkSpec] = []
 
-    @settings(max_examples=1000, phases=[Phase.generate])
+    @settings(max_examples=1000, phases=[Phase.generate], derandomize=True)
     @given(network_specs())
     def draw(spec: NetworkSpec) -> None:
         drawn.append(spec)

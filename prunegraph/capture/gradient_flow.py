@@ -62,7 +62,7 @@ class GradientFlow:
             mode = get_proxy_mode()
             if mode is None:  # torch itself computes something aside
                 return apply(kind, *args, **kwargs)
-            last, outer = next(reversed(mode.tracer.graph.nodes)), (self.stopped, self._within_function)
+            last, outer = next(iter(reversed(mode.tracer.graph.nodes))), (self.stopped, self._within_function)
             self.stopped, self._within_function = False, True
             try:
                 result = apply(kind, *args, **kwargs)

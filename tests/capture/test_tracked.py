@@ -353,3 +353,9 @@ def test_sizes_of_unknown_origin_lock(way: str) -> None:
     (lock,) = {lock.reason for g in graph.locked for lock in g.locks if lock.op == "aten.view"}
     written = way in ("a number", "a closure", "read from a tensor")
     assert lock.startswith("the size 8 is written in the code" if written else "the size 8 has an unknown origin")
+
+
+def test_the_class_of_a_number_makes_ordinary_ones() -> None:
+    size = track(8, Attribute("", "width", 8), Notes())
+    assert (type(type(size)(3)), type(size), type((size**0.5).__class__(2.0))) == (int, TrackedInt, float)
+    assert type(type(size)(size)) is int

@@ -204,3 +204,24 @@ def test_the_order_of_keyword_inputs_does_not_matter() -> None:
     near, far = torch.randn(2, *SIGNAL, dtype=torch.float64)
     program = MaskedProgram(build_graph(model, {"near": near, "far": far}))
     assert torch.equal(program({}, far=far, near=near), model(near, far))
+
+
+class ChannelsLast(nn.Module):
+    """Its values lie in memory as a norm under masks does not lay them: a view of them is a copy there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.GroupNorm(2, 8)
+        self.squeeze, self.out = nn.Conv2d(8, 4, 1), nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x).relu().to(memory_format=torch.channels_last)
+        z = self.squeeze(self.norm(y).relu()).permute(0, 2, 3, 1).contiguous()
+        return self.out(z.view(-1, self.out.in_features)).view(len(x), -1, 6)
+
+
+def test_masked_values_may_be_laid_out_in_another_way() -> None:
+    torch.manual_seed(0)
+    model, x = ChannelsLast().eval(), torch.randn(3, 1, 8, 8)
+    graph = build_graph(model, x)
+    torch.testing.assert_close(MaskedProgram(graph)({}, x), model(x))

@@ -40,7 +40,7 @@ from prunegraph.ir.trace import Trace
 from prunegraph.profiling.rehearsals import rehearse
 from prunegraph.profiling.stopwatch import DeviceStopwatch, measured
 from prunegraph.selection.widths import widths_for_speed
-from prunegraph.timing import target_of
+from prunegraph.timing import target_of, using_threads
 from tests.zoo.networks import ZOO, reference_separators
 
 RESULT = Path(__file__).parent / "results" / "speed.md"
@@ -157,7 +157,7 @@ def _in_form(form: str, network: nn.Module, example: Tensor) -> tuple[Callable[.
     if form == "eager":
         return network, form
     fast = optimize(network, example, compiled=form == "compiled")
-    return fast, fast.form
+    return fast, f"{fast.form} on {fast.threads}"
 
 
 def ops(
@@ -190,20 +190,21 @@ def _kind(node: fx.Node, trace: Trace) -> str:
     return f"{op}, {'pointwise' if weight.shape[-1] == 1 else 'other'}"
 
 
-def _fast(network: nn.Module, example: Tensor) -> dict[str, int]:
+def _fast(model: nn.Module, example: Tensor, form: str) -> dict[str, int]:
     """Widths by a profile of the network in its form: an optimised network has groups of the same names."""
+    fast = None if form == "eager" else optimize(model, example, compiled=False)
+    network, threads = (model, THREADS) if fast is None else (fast.network, fast.threads)
     graph = build_graph(network, example)
     watch = DeviceStopwatch(CPU, clock=time.process_time)
-    timings = profile(network, example, graph, measure_for=PROFILE_FOR, stopwatch=watch)
+    with using_threads(threads):
+        timings = profile(network, example, graph, measure_for=PROFILE_FOR, stopwatch=watch)
     return widths_for_speed(graph, timings, macs=MACS, round_to=16)
 
 
 def measure(name: str, lengths: Sequence[float], form: str) -> dict[str, list[dict[str, Any]]]:
     model, example = SUBJECTS[name].model(), SUBJECTS[name].example(1)
     graph = build_graph(model, example)
-    chosen = plans(
-        graph, _fast(model if form == "eager" else optimize(model, example, compiled=False).network, example)
-    )
+    chosen = plans(graph, _fast(model, example, form))
     if form != "eager":
         chosen = {label: plan for label, plan in chosen.items() if label in SHOWN}
     networks = {"dense": model, **{label: apply(model, plan).eval() for label, plan in chosen.items()}}

@@ -21,8 +21,8 @@ op pays for waking them, however narrow it is; by default they wait actively.
 *uniform*: the same share of every group; *l1*: `Budget(macs=0.5)`; *round n*: widths are multiples of n; *by time*:
 `Budget(ratio=0, pin=widths_for_speed(..., macs=0.5, round_to=16))`, by a profile that was measured on 1 s.
 *optimized*: both networks through `prunegraph.optimize(..., compiled=False)`; *compiled*: the same with compilers, each
-network in the form that was found the fastest. *in all*: the eager dense network's time by the pruned one's in its
-form. Written by `python -m benchmarks.speed`.
+network in the form, and on as many threads, as was found the fastest (the dense / the pruned one). *in all*: the eager
+dense network's time by the pruned one's in its form. Written by `python -m benchmarks.speed`.
 """
 
 

@@ -18,9 +18,10 @@ from prunegraph.modules.fused import callers_of_unfused_attention, with_fused_at
 from prunegraph.modules.pointwise import PointwiseConv1d, PointwiseConv2d
 from prunegraph.modules.recurrent import ConcurrentGRU, ConcurrentLSTM
 from prunegraph.surgery.slicing import copy_of
-from prunegraph.timing import interleaved, synchronise
+from prunegraph.timing import interleaved, using_threads
 
 _WARM_UP_RUNS = 3
+_GAIN_OF_FEWER_THREADS = 1.1  # less may be chance
 
 
 class OptimizedNetwork(nn.Module):
@@ -30,20 +31,21 @@ class OptimizedNetwork(nn.Module):
         network: the network in evaluation mode.
         form: the form in use: ``eager``, ``compiled`` or ``cuda graph``.
         call: the network in this form.
+        threads: on which torch runs it on a CPU.
         milliseconds: median time of each form that was tried.
     """
 
     def __init__(
-        self, network: nn.Module, *, form: str, call: Callable[..., Any], milliseconds: dict[str, float]
+        self, network: nn.Module, *, form: str, call: Callable[..., Any], threads: int, milliseconds: dict[str, float]
     ) -> None:
         super().__init__()
         self.network = network
-        self.form, self.milliseconds = form, milliseconds
+        self.form, self.threads, self.milliseconds = form, threads, milliseconds
         self._call = call
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output, without gradients."""
-        with torch.inference_mode():
+        with torch.inference_mode(), using_threads(self.threads):
             return self._call(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
@@ -112,11 +114,11 @@ def optimize(
     """The network in the fastest form that its device offers, with the same results to rounding.
 
     On a GPU, forms are eager and one CUDA graph; on a CPU, eager and ``torch.compile`` where there is a compiler, both
-    with depthwise convolutions as multiplications where that is faster, pointwise ones as matrix products, and the
-    directions and sequences of recurrent layers on threads of their own where that is faster. Attention
-    weights that the network asks for and never reads are left out in each, and heads whose widths fused kernels do not
-    take are widened by zeros. All forms run in turns and the least median
-    wins; one that fails or gives other results is out.
+    with depthwise convolutions as multiplications where that is faster, pointwise ones as matrix products, the
+    directions and sequences of recurrent layers on threads of their own where that is faster, and everything else on as
+    many of torch's threads as is fastest. Attention weights that the network asks for and never reads are left out in
+    each, and heads whose widths fused kernels do not take are widened by zeros. All forms run in turns and the least
+    median wins; one that fails or gives other results is out.
 
     Args:
         model: a network in evaluation mode; it is left untouched, the result has weights of its own.
@@ -134,25 +136,27 @@ def optimize(
     example = normalise_example(example_inputs)
     args, kwargs = call_arguments(example_inputs)
     device = example.tensors[0].device
+    run = partial(network, *args, **kwargs)
     with torch.inference_mode():
-        expected = Nested.of(network(*args, **kwargs)).tensors
-        _leave_weights_out(network, lambda: network(*args, **kwargs), expected)
-        for module in callers_of_unfused_attention(network, lambda: network(*args, **kwargs)):
+        expected = Nested.of(run()).tensors
+        _leave_weights_out(network, run, expected)
+        for module in callers_of_unfused_attention(network, run):
             module.__class__ = with_fused_attention(type(module))
         if device.type == "cpu":
             _multiply(network)
-            _recur_concurrently(network, lambda: network(*args, **kwargs), measure_for)
-        forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
-        name, make = ("cuda graph", _cuda_graph) if device.type == "cuda" else ("compiled", _compiled)
+            _recur_concurrently(network, run, measure_for)
+    threads = _fastest_threads(run, measure_for) if device.type == "cpu" else torch.get_num_threads()
+    forms: dict[str, Callable[..., Any]] = {"eager": network.__call__}
+    name, make = ("cuda graph", _cuda_graph) if device.type == "cuda" else ("compiled", _compiled)
+    with torch.inference_mode(), using_threads(threads):
         other = make(network, example_inputs) if compiled or device.type == "cuda" else None
         if other is not None and _agree(Nested.of(other(*args, **kwargs)).tensors, expected):
             forms[name] = other
-    synchronise(device)
-    calls = [lambda form=form: form(*args, **kwargs) for form in forms.values()]
-    medians = [1000 * float(np.median(taken)) for taken in interleaved(calls, device, measure_for=measure_for)]
+        calls = [partial(form, *args, **kwargs) for form in forms.values()]
+        medians = [1000 * float(np.median(taken)) for taken in interleaved(calls, device, measure_for=measure_for)]
     milliseconds = dict(zip(forms, medians, strict=True))
     best = min(forms, key=milliseconds.__getitem__)
-    return OptimizedNetwork(network, form=best, call=forms[best], milliseconds=milliseconds)
+    return OptimizedNetwork(network, form=best, call=forms[best], threads=threads, milliseconds=milliseconds)
 
 
 def cuda_graph(network: Callable[..., Any], example_inputs: Any) -> CudaGraph:
@@ -198,9 +202,13 @@ def _multiply(network: nn.Module) -> None:
 def _recur_concurrently(network: nn.Module, run: Callable[[], Any], measure_for: float) -> None:
     """Recurrent layers run their directions and sequences side by side, if the network is faster so."""
     usual: dict[nn.Module, type[nn.Module]] = {module: type(module) for module in network.modules()}
-    other = {module: kind for module in usual for kind in (ConcurrentLSTM, ConcurrentGRU) if kind.fits(module)}
-    if not other:
+    kinds = (ConcurrentLSTM, ConcurrentGRU)
+    other: dict[Any, type[nn.Module]] = {module: kind for module in usual for kind in kinds if kind.fits(module)}
+    threads = torch.get_num_threads()
+    if not other or threads == 1:
         return
+    for module in other:
+        module.threads = threads
 
     def run_as(concurrent: bool) -> None:
         for module in other:
@@ -210,6 +218,23 @@ def _recur_concurrently(network: nn.Module, run: Callable[[], Any], measure_for:
     calls = [partial(run_as, concurrent) for concurrent in (False, True)]
     before, after = (np.median(taken) for taken in interleaved(calls, torch.device("cpu"), measure_for=measure_for))
     run_as(bool(after < before))
+
+
+def _fastest_threads(run: Callable[[], Any], measure_for: float) -> int:
+    """Of all that torch uses, half of them, and so on to one: ops that are short wait for one another's threads."""
+    most = torch.get_num_threads()
+    counts = [most >> halvings for halvings in range(most.bit_length())]
+
+    def run_on(count: int) -> None:
+        with using_threads(count):
+            run()
+
+    if most == 1:
+        return 1
+    taken = interleaved([partial(run_on, count) for count in counts], torch.device("cpu"), measure_for=measure_for)
+    medians = np.median(taken, axis=1)
+    fewer = counts[int(np.argmin(medians))]
+    return fewer if medians[0] > _GAIN_OF_FEWER_THREADS * medians.min() else most
 
 
 def _leave_weights_out(network: nn.Module, run: Callable[[], Any], expected: tuple[torch.Tensor, ...]) -> None:

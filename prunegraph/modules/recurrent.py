@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from prunegraph.timing import using_threads
+
 Kernel: TypeAlias = Callable[..., Sequence[Tensor]]
 Part: TypeAlias = tuple[Tensor, ...]
 
@@ -19,7 +21,12 @@ class ConcurrentLSTM(nn.LSTM):
     Each step waits for the one before, and is so small that threads which share it wait for one another longer than
     they multiply. Directions, and the sequences of a batch, never wait for one another: each thread gets some of its
     own. What is not a padded batch in inference mode runs as in torch.
+
+    Attributes:
+        threads: on which it runs, however many torch uses for other ops.
     """
+
+    threads: int
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
@@ -38,7 +45,13 @@ class ConcurrentLSTM(nn.LSTM):
 
 
 class ConcurrentGRU(nn.GRU):
-    """A ``GRU`` whose directions and sequences run side by side on a CPU: see `ConcurrentLSTM`."""
+    """A ``GRU`` whose directions and sequences run side by side on a CPU: see `ConcurrentLSTM`.
+
+    Attributes:
+        threads: on which it runs, however many torch uses for other ops.
+    """
+
+    threads: int
 
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
@@ -61,20 +74,22 @@ def _can_run_concurrently(x: Any) -> bool:
     """Gradients, autocast and what records calls would not follow to other threads."""
     batch = isinstance(x, Tensor) and x.dim() == 3 and x.device.type == "cpu"
     usual = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
-    return batch and usual and torch.get_num_threads() > 1
+    return batch and usual
 
 
 def _sequences(module: nn.RNNBase, x: Tensor) -> int:
     return x.shape[0 if module.batch_first else 1]
 
 
-def _run(module: nn.RNNBase, kernel: Kernel, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _run(
+    module: ConcurrentLSTM | ConcurrentGRU, kernel: Kernel, x: Tensor, states: Sequence[Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output and the last states; each of the states is ``(layers * directions, sequences, width)``."""
     x = x if module.batch_first else x.transpose(0, 1)
     ways = 2 if module.bidirectional else 1
     last: list[Sequence[Tensor]] = []
-    with _threads() as (pool, count):
-        run = partial(_in_parts, pool, max(count // ways, 1), partial(_one_way, module, kernel))
+    with _pool(module.threads) as pool:
+        run = partial(_in_parts, pool, max(module.threads // ways, 1), partial(_one_way, module, kernel))
         for layer in range(0, len(module.all_weights), ways):
             jobs = [run(number, x, *(state[number] for state in states)) for number in range(layer, layer + ways)]
             found = [[_joined(parts, 0) for parts in zip(*(job.result() for job in way), strict=True)] for way in jobs]
@@ -84,14 +99,13 @@ def _run(module: nn.RNNBase, kernel: Kernel, x: Tensor, states: Sequence[Tensor]
 
 
 @contextmanager
-def _threads() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """As many threads as torch uses, each of which computes alone, and their number."""
-    count = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool, count
-    finally:
-        torch.set_num_threads(count)  # what the workers set holds for threads that are yet to come
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads each of which computes alone."""
+    with (
+        using_threads(torch.get_num_threads()),  # what the workers set holds for threads that are yet to come
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 def _in_parts(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from prunegraph import Budget, InputError, deployment, optimize, prune
 from prunegraph.modules.attention import WeightlessAttention
+from prunegraph.timing import using_threads
 from tests.latency.networks import attending, separator
 
 
@@ -38,6 +39,7 @@ def test_the_results_are_the_same(make) -> None:
 def test_a_compiled_form_is_taken_when_it_is_faster(compiler, monkeypatch: pytest.MonkeyPatch) -> None:
     model, example = separator()
     compiler(lambda function: lambda *args: function(*args))
+    monkeypatch.setattr(deployment, "_fastest_threads", lambda run, measure_for: 1)
     monkeypatch.setattr(deployment, "interleaved", lambda calls, device, measure_for: ((0.003,), (0.001,)))
     fast = optimize(model, example)
     assert (fast.form, fast.milliseconds) == ("compiled", {"eager": 3.0, "compiled": 1.0})
@@ -55,6 +57,35 @@ def test_nothing_is_compiled_unasked(compiler) -> None:
     model, example = separator()
     compiler(lambda function: pytest.fail("compiled"))
     assert list(optimize(model, example, measure_for=1e-9, compiled=False).milliseconds) == ["eager"]
+
+
+class Counting(nn.Module):
+    """Notes on how many threads torch runs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.counted = nn.Parameter(torch.ones(1)), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counted.append(torch.get_num_threads())
+        return self.scale * x
+
+
+@pytest.mark.parametrize(
+    ("most", "medians", "best"), [(6, (3, 1, 2), 3), (6, (10, 9.5, 12), 6), (5, (3, 2, 1), 1), (1, (1,), 1)]
+)
+def test_the_network_runs_on_as_many_threads_as_is_fastest(most, medians, best, monkeypatch) -> None:
+    def timed(calls, device, measure_for):
+        for call in calls:
+            call()
+        return [[median] for median in medians[: len(calls)]]
+
+    monkeypatch.setattr(deployment, "interleaved", timed)
+    with using_threads(most):
+        fast = optimize(Counting().eval(), torch.ones(3), compiled=False)
+        assert sorted(set(fast.network.counted)) == sorted({most >> n for n in range(len(medians))})
+        fast(torch.ones(3))
+        assert (fast.threads, fast.network.counted[-1], torch.get_num_threads()) == (best, best, most)
 
 
 class Listening(nn.Module):

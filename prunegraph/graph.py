@@ -1,7 +1,7 @@
 """`build_graph` and `DependencyGraph`: channel groups of a network, what is locked, and what any choice costs."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from prunegraph.capture.caches import cold_run
+from prunegraph.capture.caches import ColdRun, cold_run
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import normalise_example
 from prunegraph.capture.modes import asks_for_its_mode
 from prunegraph.capture.torch_internals import ATTENTION_MODULES
-from prunegraph.capture.tracer import capture
+from prunegraph.capture.tracer import as_it_is, capture
 from prunegraph.cost.build import build_cost_model
 from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
@@ -290,23 +290,28 @@ def build_graph(model: nn.Module, example_inputs: Any) -> DependencyGraph:
         CaptureError: the forward pass failed; names the module and the line.
     """
     trace = capture(model, example_inputs)
-    others = [*_runs_in_training(model, example_inputs, trace)]
-    graph = analyse(model, trace, others)
-    cold = _cold_run(model, example_inputs, graph)
-    return analyse(model, trace, [*others, *cold]) if cold else graph
+    graph = analyse(model, trace, [*_runs_in_training(model, example_inputs, trace)])
+    run = cold_run(model, example_inputs, _held(graph))
+    cold = None if run is None else _cold_run(model, run)
+    if run is None or cold is None:
+        return graph
+    return analyse(model, trace, [*_runs_in_training(model, example_inputs, trace, run.prepare), cold])
 
 
-def _runs_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> Iterator[OtherRun]:
+def _runs_in_training(
+    model: nn.Module, example_inputs: Any, trace: Trace, prepare: Callable[[nn.Module], None] = as_it_is
+) -> Iterator[OtherRun]:
     """Tell what comes and goes together where training runs other code; nothing where the network cannot train.
 
     Where that asks for the size of the batch, it may make something anew for another: a batch of two runs as well.
+    ``prepare`` takes away what earlier runs left in the network.
     """
     if not unread(trace) and not asks_for_its_mode(model):
         return
     example = normalise_example(example_inputs)
     for inputs in (example, example.twice()):
         try:
-            training = capture(model, inputs.arguments(inputs.tensors), training=True)
+            training = capture(model, inputs.arguments(inputs.tensors), training=True, prepare=prepare)
         except (CaptureError, UnsupportedModelError):
             continue
         run = OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))
@@ -315,20 +320,21 @@ def _runs_in_training(model: nn.Module, example_inputs: Any, trace: Trace) -> It
             return
 
 
-def _cold_run(model: nn.Module, example_inputs: Any, graph: "DependencyGraph") -> list[OtherRun]:
-    """A run that makes anew what an earlier one left in the network, where channels of that are prunable."""
+def _held(graph: DependencyGraph) -> dict[str, bool]:
+    """Tensors that an earlier run may have left, and whether they may be computed from what this one did not read."""
     prunable = {member.tensor for group in graph.groups for member in group.members}
     tensors = (spec for spec in graph.trace.tensors.values() if not spec.is_parameter)
     doubtful = {spec.name: bool(possible_sources(graph.trace, spec)) for spec in tensors}
-    held = {name: doubt for name, doubt in doubtful.items() if doubt or name in prunable}
-    run = cold_run(model, example_inputs, held)
-    if run is None:
-        return []
+    return {name: doubt for name, doubt in doubtful.items() if doubt or name in prunable}
+
+
+def _cold_run(model: nn.Module, run: ColdRun) -> OtherRun | None:
+    """A run that makes anew what an earlier one left in the network, where channels of that are prunable."""
     try:
         cold = capture(model, run.example.arguments(run.example.tensors), prepare=run.prepare)
     except CaptureError:
-        return []
-    return [OtherRun.of(_space(cold), read_by(cold), locks=read_by(cold))]
+        return None
+    return OtherRun.of(_space(cold), read_by(cold), locks=read_by(cold))
 
 
 def _space(trace: Trace) -> LabelSpace:

@@ -9,6 +9,7 @@ import copy
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from prunegraph.capture.closures import class_of_copies, fill, functions_with_pa
 from prunegraph.capture.settings import all_ordinary_attributes, own_attributes, settings_in
 from prunegraph.errors import UnsupportedModelError
 
-_Held: TypeAlias = "torch.Tensor | torch.jit.ScriptFunction[Any, Any]"
+_Held: TypeAlias = "torch.Tensor | torch.jit.ScriptFunction[Any, Any] | ModuleType"
 
 
 def registered_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -79,7 +80,7 @@ def clone_with(model: nn.Module, replacement: Mapping[str, torch.Tensor]) -> nn.
     named = named_tensors(model)
     memo: dict[int, Any] = {id(named[name]): tensor for name, tensor in replacement.items()}
     for _, held in _held_in_attributes(model):
-        if id(held) not in memo:  # a scripted function has no state, and refuses to be copied
+        if id(held) not in memo:  # scripted functions and Python's modules refuse to be copied
             memo[id(held)] = _copied(held) if isinstance(held, torch.Tensor) else held
     try:
         clone: nn.Module = _deep_copy(model, dict(memo))
@@ -181,7 +182,7 @@ def _copied(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _held_in_attributes(model: nn.Module) -> Iterator[tuple[str, _Held]]:
-    """Tensors and scripted functions in ordinary attributes, also in lists and dicts, with the way to them."""
+    """Tensors, scripted functions and Python's modules in ordinary attributes, lists and dicts, and the way to them."""
     for name, value in all_ordinary_attributes(model):
         yield from _found_in(name, value)
 
@@ -195,7 +196,7 @@ def _derived_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _found_in(name: str, value: Any) -> Iterator[tuple[str, _Held]]:
-    if isinstance(value, torch.Tensor | torch.jit.ScriptFunction):
+    if isinstance(value, torch.Tensor | torch.jit.ScriptFunction | ModuleType):
         yield name, value
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):

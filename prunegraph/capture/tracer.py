@@ -32,12 +32,16 @@ from prunegraph.errors import CaptureError, PrunegraphError, UnsupportedModelErr
 from prunegraph.ir.trace import ModuleSpec, TensorSpec, Trace
 
 
+def as_it_is(network: nn.Module) -> None:
+    """Prepares nothing."""
+
+
 def capture(
     model: nn.Module,
     example_inputs: Any,
     *,
     training: bool = False,
-    prepare: Callable[[nn.Module], None] = lambda network: None,
+    prepare: Callable[[nn.Module], None] = as_it_is,
 ) -> Trace:
     """Records the ATen calls of one forward pass in eval mode, or in training mode with gradients.
 

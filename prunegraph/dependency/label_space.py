@@ -148,7 +148,8 @@ class LabelSpace:
     def choose(self, node: fx.Node, question: str, ways: Sequence[Atoms]) -> int:
         """Which way to take where only one of several sets of atoms can stay prunable."""
         place = node.name, question
-        choice = Choice(place=place, ways=ways, taken=self.turned.get(place, 0))
+        taken = min(self.turned.get(place, 0), len(ways) - 1)  # choices before may have left fewer ways here
+        choice = Choice(place=place, ways=ways, taken=taken)
         self.choices.append(choice)
         return choice.taken
 

@@ -1,6 +1,7 @@
 """Sizes kept in settings objects - dataclasses, namespaces, dicts - follow the weights, in the pruned network alone."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -168,6 +169,15 @@ def test_what_cannot_be_copied_is_named(config: Any, kind: str) -> None:
     model = nn.Sequential(Configured(config))
     with pytest.raises(UnsupportedModelError, match=f"at 0.config, a {kind}: TypeError: bound to a file"):
         clone_with(model, {})
+
+
+@pytest.mark.parametrize("held", [math, [math], {"backend": math}], ids=["plain", "in a list", "in a dict"])
+def test_python_modules_are_no_hindrance(held: Any) -> None:
+    model = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 3))
+    model.backend = held
+    copied = clone_with(model, {})
+    assert copied.backend == held
+    assert prunegraph.prune(model, torch.randn(2, 3), criterion="l1", budget=prunegraph.Budget(ratio=0.5)).model
 
 
 def test_what_a_numpy_integer_alone_can_do_makes_an_ordinary_number() -> None:

@@ -268,3 +268,38 @@ def test_a_table_that_a_counter_says_is_filled(counter: str, rows: int) -> None:
     assert results[1].model.keys.out_features == 12
     for signal in (example, longer, example):
         torch.testing.assert_close(results[0].model(signal), results[1].model(signal))
+
+
+class HeadwiseRotary(nn.Module):
+    """A rotary table of one head's width, made of a parameter that later runs do not read."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.first, self.last = heads, nn.Linear(5, width), nn.Linear(width, 5)
+        self.rates = nn.Parameter(torch.rand(width // heads // 2), requires_grad=False)
+        self.register_buffer("table", None, persistent=False)
+
+    def angles(self, length: int) -> Tensor:
+        if self.table is None or self.table.shape[0] < length:
+            made = torch.outer(torch.arange(length).type(self.rates.dtype), self.rates).repeat_interleave(2, -1)
+            self.register_buffer("table", made.detach(), persistent=False)
+        return self.table[:length].detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        y = self.first(x).reshape(batch, length, self.heads, -1).transpose(1, 2)
+        y = y * self.angles(length).cos()
+        return self.last(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_the_training_run_is_without_tables_too(heads: int) -> None:
+    fresh, used = HeadwiseRotary(32, heads).eval(), HeadwiseRotary(32, heads).eval()
+    example = torch.randn(2, 7, 5)
+    used(example)
+    groups = [{group.name: group.width for group in build_graph(model, example).groups} for model in (fresh, used)]
+    assert groups[0] == groups[1] == {"first.weight[0]": 16 // heads}
+    results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]
+    for signal in (example, torch.randn(1, 20, 5)):
+        torch.testing.assert_close(results[0].model(signal), results[1].model(signal))

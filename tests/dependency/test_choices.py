@@ -393,3 +393,23 @@ class SplitTwoWays(nn.Module):
 def test_choices_in_one_line_of_a_package_are_told_apart() -> None:
     graph = build_graph(SplitTwoWays().eval(), torch.randn(1, 1, 20))
     assert [group.name for group in graph.groups if group.name.startswith("q")] == ["q.weight[0]"]
+
+
+class SplitAgain(nn.Module):
+    """What is flattened is split into more parts than before; all of them are fixed in the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (2, 2, 3), (2, 2, 2), (2, 3)
+        self.first, self.last = nn.Linear(7, 12 * 8 * 6), nn.Linear(7, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, (a, b, c), (d, e, f), (g, h) = x.shape[0], self.a, self.b, self.c
+        y = self.first(x).view(batch, a * b * c, d * e * f, g * h).flatten(1)
+        z = y.view(batch, *self.a, *self.b, *self.c)
+        return self.last(x) + torch.fft.rfft(z.flatten(1)).abs().mean(1)[:, None]
+
+
+def test_another_way_may_leave_fewer_ways_to_later_choices() -> None:
+    graph = build_graph(SplitAgain().eval(), torch.randn(2, 7))
+    assert graph.locked[0].name == "first.weight[0]"

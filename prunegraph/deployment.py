@@ -16,7 +16,6 @@ from prunegraph.modules.attention import WeightlessAttention
 from prunegraph.modules.depthwise import DepthwiseConv1d
 from prunegraph.modules.fused import callers_of_unfused_attention, with_fused_attention
 from prunegraph.modules.pointwise import PointwiseConv1d, PointwiseConv2d
-from prunegraph.modules.recurrent import ConcurrentGRU, ConcurrentLSTM
 from prunegraph.surgery.slicing import copy_of
 from prunegraph.timing import interleaved, using_threads
 
@@ -201,6 +200,8 @@ def _multiply(network: nn.Module) -> None:
 
 def _recur_concurrently(network: nn.Module, run: Callable[[], Any], measure_for: float) -> None:
     """Recurrent layers run their directions and sequences side by side, if the network is faster so."""
+    from prunegraph.modules.recurrent import ConcurrentGRU, ConcurrentLSTM  # imports torch's compiler: 2 s
+
     usual: dict[nn.Module, type[nn.Module]] = {module: type(module) for module in network.modules()}
     kinds = (ConcurrentLSTM, ConcurrentGRU)
     other: dict[Any, type[nn.Module]] = {module: kind for module in usual for kind in kinds if kind.fits(module)}

@@ -1,7 +1,7 @@
 """Finds the coupled channels of a recorded network: labels, sizes and groups, tried again where a choice was bad."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,6 +18,9 @@ from prunegraph.rules.book import RuleBook
 
 _PARTICULARS = re.compile(r"(node|module)='[^']*'|, value=\d+")
 """What expressions of sizes in one line of code differ by from call to call: whose size, and how large."""
+
+_MOST_PLACES = 8
+"""How many places are tried one after the other."""
 
 _WORTH_A_TRY = 0.002
 """The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
@@ -105,13 +108,21 @@ def _turned_by_lines(network: _Network, best: Coupling) -> Coupling:
 def _turned_back(network: _Network, best: Coupling) -> Coupling:
     """Takes the likeliest way again where it was left for another one and all was locked nevertheless.
 
-    Lines that many modules run are turned in all of them, and in some the likeliest way may have been right.
+    Lines that many modules run are turned in all of them, and in some the likeliest way may have been right: it is
+    taken in one place after the other, unless they are many, then in all that answer one question.
     """
+    places = _in_vain(best)
+    for place in places if len(places) <= _MOST_PLACES else ():
+        best = _likeliest(network, best, {place})
     for question in dict.fromkeys(question for _, question in _in_vain(best)):
-        back = {place for place in _in_vain(best) if place[1] == question}
-        turned = {place: way for place, way in best.turned.items() if place not in back}
-        best = min(best, network.coupled(turned), key=lambda coupling: coupling.fixed_share)
+        best = _likeliest(network, best, {place for place in _in_vain(best) if place[1] == question})
     return best
+
+
+def _likeliest(network: _Network, best: Coupling, places: Collection[Place]) -> Coupling:
+    """With the likeliest way in these places, if that frees something."""
+    turned = {place: way for place, way in best.turned.items() if place not in places}
+    return min(best, network.coupled(turned), key=lambda coupling: coupling.fixed_share)
 
 
 def _other_ways(coupling: Coupling) -> Mapping[Place, int]:

@@ -59,13 +59,15 @@ class Solution:
     value_of: Callable[[Leaf], Number]
 
 
-def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: Callable[[ShapeOf], int]) -> Solution:
+def solve(
+    uses: Sequence[tuple[SizeUse, list[Attribute]]],
+    count: Callable[[SizeUse], Number],
+    size_of: Callable[[ShapeOf], int],
+) -> Solution:
     """Finds attribute values such that every use evaluates to its count.
 
-    Uses of a single attribute are solved first, so that products such as ``heads * width`` find one factor known.
-
     Args:
-        uses: the equations.
+        uses: the equations, as `simplest_first` has them.
         count: number of kept indices that a use must equal.
         size_of: size of a value's dimension after pruning.
     """
@@ -76,7 +78,7 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
     def value_of(leaf: Leaf) -> Number:
         return size_of(leaf) if isinstance(leaf, ShapeOf) else values.get(leaf, leaf.value)
 
-    for use, known in simplest_first(uses):
+    for use, known in uses:
         found = _solve_one(use.expression, known, count(use), values, value_of)
         if found is None:
             conflicts.append(Conflict(use=use, fixed_by=tuple(owners[a] for a in known if a in owners)))
@@ -88,7 +90,10 @@ def solve(uses: Sequence[SizeUse], count: Callable[[SizeUse], Number], size_of: 
 
 
 def simplest_first(uses: Iterable[SizeUse]) -> list[tuple[SizeUse, list[Attribute]]]:
-    """The uses with the attributes that each reads, in the order in which they are solved."""
+    """The uses with the attributes that each reads, in the order in which they are solved.
+
+    Those of a single attribute come first, so that products such as ``heads * width`` find one factor known.
+    """
     pairs = [(use, attributes(use.expression)) for use in uses]
     return sorted(pairs, key=lambda pair: (len(pair[1]), not isinstance(pair[0].expression, Attribute)))
 
@@ -135,10 +140,14 @@ def _settle_known(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
     does not help.
     """
     _couple_equal_expressions(space, labels)
+    first: dict[Expression, SizeUse] = {}
+    for use in space.uses:
+        first.setdefault(use.expression, use)  # what equal expressions count is coupled by now
+    uses = simplest_first(first.values())
     generator = np.random.default_rng(_SEED)
     choices, passed = _Choices(space), 0
     while passed < _TRIALS:
-        solution = solve_for(space.uses, labels, choices.draw(generator))
+        solution = _solved(uses, labels, choices.draw(generator))
         passed += 1
         for conflict in solution.conflicts:
             _mend(space, conflict, labels, choices.components)
@@ -148,7 +157,12 @@ def _settle_known(space: LabelSpace, labels: Mapping[str, Labels]) -> None:
 
 def solve_for(uses: Sequence[SizeUse], labels: Mapping[str, Labels], kept: NDArray[np.bool_]) -> Solution:
     """Solves the uses where ``kept`` tells for each atom whether it stays."""
+    return _solved(simplest_first(uses), labels, kept)
 
+
+def _solved(
+    uses: Sequence[tuple[SizeUse, list[Attribute]]], labels: Mapping[str, Labels], kept: NDArray[np.bool_]
+) -> Solution:
     def size_of(leaf: ShapeOf) -> int:
         atoms = _atoms_of(leaf, labels)
         return leaf.value if atoms is None else int(kept[atoms].sum())

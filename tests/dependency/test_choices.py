@@ -413,3 +413,31 @@ class SplitAgain(nn.Module):
 def test_another_way_may_leave_fewer_ways_to_later_choices() -> None:
     graph = build_graph(SplitAgain().eval(), torch.randn(2, 7))
     assert graph.locked[0].name == "first.weight[0]"
+
+
+class GroupsOfHalfFrequencies(nn.Module):
+    """One line flattens three times; where groups are halves of a frequency's channels, it must turn in one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.c = nn.Conv2d(1, 64, 1), nn.Conv2d(2, 64, 1)
+        self.join, self.into, self.out = (GroupedLinear(*s) for s in ((3072, 512, 32), (512, 256, 16), (256, 512, 16)))
+        self.skip, self.last = nn.Conv2d(64, 64, 1, groups=64), nn.Conv2d(64, 1, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        e = self.e(x)
+        batch, _, time, frequencies = e.shape
+        joined = e.permute(0, 2, 3, 1).flatten(2) + self.join(self.c(y).permute(0, 2, 3, 1).flatten(2))
+        z = self.out(self.into(joined)).view(batch, time, frequencies, -1).permute(0, 3, 1, 2)
+        return self.last(self.skip(e) + z)
+
+
+def test_a_line_turns_in_single_modules() -> None:
+    torch.manual_seed(0)
+    model, example = GroupsOfHalfFrequencies().eval(), (torch.randn(1, 1, 5, 8), torch.randn(1, 2, 5, 48))
+    assert {group.name: group.width for group in build_graph(model, example).groups} == {
+        "e.weight[0]": 16,
+        "c.weight[0]": 32,
+        "into.weight[2]": 16,
+    }
+    assert not prunegraph.prune(model, example, criterion="l1", budget=Budget(ratio=0.5)).report.unproved

@@ -289,9 +289,8 @@ class _Verification:
         ours = values_of_masked(self.masked, self._keep(), self.example.tensors)
         theirs = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
-        others = list(recorded.graph.nodes)
-        for node, other in zip(self.graph.trace.graph.nodes, others, strict=False):
-            if node.target != other.target and node.op == "call_function":
+        for node, other in zip(self.graph.trace.calls, recorded.calls, strict=False):
+            if node.target != other.target:
                 return f"the networks take different paths from here: {describe(self.graph, node)}", node
             value = ours.get(node.name)
             if not isinstance(value, torch.Tensor) or not isinstance(theirs.get(other.name), torch.Tensor):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import prunegraph
-from prunegraph import Budget, BudgetError, VerificationError, build_graph, score
+from prunegraph import Budget, BudgetError, VerificationError, build_graph, score, verify
 from prunegraph.proving import cut_and_prove
 
 
@@ -130,3 +130,34 @@ def test_a_longer_input_along_another_dimension_is_tried() -> None:
     model.rates.requires_grad_(False)
     found = prunegraph.prune(model, x, budget=Budget(ratio=0.5)).report.verification.checks
     assert "on input that is longer along dimension -2" in found[-1].detail
+
+
+class Remembering(nn.Module):
+    """Keeps a loss of its last run, which no later run reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Conv1d(7, 32, 3), nn.BatchNorm1d(32), nn.Conv1d(32, 7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(self.norm(self.first(x)))
+        self.loss = y.square().mean()
+        return y
+
+
+@pytest.mark.parametrize("used", [("original",), ("pruned",), ("original", "pruned")], ids="+".join)
+@pytest.mark.parametrize("anew", [False, True], ids=["graph of before", "graph anew"])
+def test_networks_may_have_run_before_they_are_verified(used: tuple[str, ...], anew: bool) -> None:
+    model, x = Remembering().eval(), torch.randn(1, 7, 30)
+    graph = build_graph(model, x)
+    result = prunegraph.prune(model, x, criterion="random", budget=Budget(ratio=0.5))
+    networks = {"original": model, "pruned": result.model}
+    with torch.no_grad():
+        for name in used:
+            networks[name](torch.randn(1, 7, 30))
+    assert verify(model, result.model, result.plan, x, graph=None if anew else graph).difference < 1e-5
+    with torch.no_grad():
+        result.model.norm.weight[3] += 1
+    with pytest.raises(VerificationError, match=r"norm\.weight of the pruned network is not the kept slice"):
+        verify(model, result.model, result.plan, x, graph=None if anew else graph)

@@ -72,6 +72,8 @@ class Cat(Rule):
     def labels(self, call: Call) -> Labels:
         operands = [self.sides(call, node) for node in call["tensors"] if call.shape(node) != (0,)]
         rank = len(call.output_shape)
+        if not operands:
+            return (None,) * rank
         dim = self.dim(call, rank)
         out = [atoms for _, atoms in operands[0]]
         for operand in operands[1:]:

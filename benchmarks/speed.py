@@ -119,7 +119,6 @@ def ratios(calls: Sequence[Callable[[], Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _both_clocks(call: Callable[[], Any]) -> tuple[float, float]:
-    call()  # other networks ran before; one that runs alone finds what it reads in the caches
     wall, processor = time.perf_counter(), time.process_time()
     call()
     return time.process_time() - processor, time.perf_counter() - wall

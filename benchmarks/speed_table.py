@@ -12,12 +12,11 @@ HEAD = ("network", "audio", "form", "plan", "MACs", "speed-up", "reached", "in a
 
 NOTES = """
 Batch 1, float32, inference mode, warm. *MACs*: the dense network's by the pruned one's. *speed-up*: the dense
-network's time by the pruned one's in the same round, both in the same form, all networks in turns, each called once
-before it is timed; median over rounds (quartiles). Time is the processor time of all threads of the process: the
-machine was shared, and what other programs took is not in it. *wall*: the same ratio by the clock on the wall.
-*reached*: speed-up by MACs; {wanted} is wanted. Threads that wait passively (`OMP_WAIT_POLICY=passive`, for a machine
-that others use) fall asleep between ops, and each op pays for waking them, however narrow it is; by default they wait
-actively.
+network's time by the pruned one's in the same round, both in the same form, all networks in turns; median over rounds
+(quartiles). Time is the processor time of all threads of the process: the machine was shared, and what other programs
+took is not in it. *wall*: the same ratio by the clock on the wall. *reached*: speed-up by MACs; {wanted} is wanted.
+Threads that wait passively (`OMP_WAIT_POLICY=passive`, for a machine that others use) fall asleep between ops, and each
+op pays for waking them, however narrow it is; by default they wait actively.
 
 *uniform*: the same share of every group; *l1*: `Budget(macs=0.5)`; *round n*: widths are multiples of n; *by time*:
 `Budget(ratio=0, pin=widths_for_speed(..., macs=0.5, round_to=16))`, by a profile that was measured on 1 s.

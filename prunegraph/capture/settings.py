@@ -9,6 +9,7 @@ import functools
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ def is_namedtuple(value: Any) -> bool:
 
 def is_record(value: Any) -> bool:
     """A plain object that holds settings: a dataclass, a namespace, a config."""
-    known = isinstance(value, nn.Module | torch.Tensor | enum.Enum | type) or callable(value)
+    known = isinstance(value, nn.Module | torch.Tensor | enum.Enum | type | ModuleType) or callable(value)
     return not known and not type(value).__module__.startswith("torch.") and bool(own_attributes(value))
 
 

@@ -80,14 +80,13 @@ class Unary(Pointwise):
 class Noise(Unary):
     """Draws a random number for each element, where ``train`` says so: of fewer elements each would get another.
 
-    In training mode any will do.
+    In training mode any will do. Nothing is dropped with probability 0.
     """
 
     def labels(self, call: Call) -> Labels:
         labels = super().labels(call)
-        if not call.trace.training and next(
-            (call[name] for name in ("train", "training") if name in call.arguments), True
-        ):
+        in_use = next((call[name] for name in ("train", "training") if name in call.arguments), True)
+        if in_use and call.arguments.get("p") != 0 and not call.trace.training:
             call.lock_all(labels, "a random number is drawn for each element")
         return labels
 

@@ -1,7 +1,7 @@
 """Sizes kept in settings objects - dataclasses, namespaces, dicts - follow the weights, in the pruned network alone."""
 
 import functools
-import math
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import prunegraph
+from prunegraph.capture.attributes import integers_of
 from prunegraph.capture.clone import clone_with
 from prunegraph.errors import UnsupportedModelError
 
@@ -171,12 +172,13 @@ def test_what_cannot_be_copied_is_named(config: Any, kind: str) -> None:
         clone_with(model, {})
 
 
-@pytest.mark.parametrize("held", [math, [math], {"backend": math}], ids=["plain", "in a list", "in a dict"])
+@pytest.mark.parametrize("held", [stat, [stat], {"backend": stat}], ids=["plain", "in a list", "in a dict"])
 def test_python_modules_are_no_hindrance(held: Any) -> None:
     model = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 3))
-    model.backend = held
+    model.backend, model.other = held, 5
     copied = clone_with(model, {})
     assert copied.backend == held
+    assert [name for name, _ in integers_of(model)] == ["other"]
     assert prunegraph.prune(model, torch.randn(2, 3), criterion="l1", budget=prunegraph.Budget(ratio=0.5)).model
 
 

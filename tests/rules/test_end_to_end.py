@@ -310,6 +310,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     ),
     "space": (Space, [4, 4, 6, 6, 8]),
     "split-by-axis": (lambda: Applied(lambda y, z: (torch.cat(torch.hsplit(y, 2)[::-1], 1) * z,)), [4]),
+    "nothing-dropped": (lambda: Applied(lambda y, z: (F.dropout(y, 0.0, training=True) * z,)), [8]),
     "joined-with-nothing": (
         lambda: Applied(lambda y, z: (torch.cat([y, torch.cat([y.new_empty(0)] * 2)], 1) * z,)),
         [8],

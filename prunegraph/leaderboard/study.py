@@ -122,6 +122,9 @@ class Study:
         for name in ("entrants", "criteria", "budgets", "seeds"):
             if not getattr(self, name):
                 raise InputError(f"a study needs {name}: give at least one")
+        taken = {DENSE, SCRATCH} & set(self.criteria)
+        if taken:
+            raise InputError(f"{min(taken)!r} is the name of a control, which every study has: leave it out")
         outside = [budget for budget in self.budgets if not 0 < budget < 1]
         if outside:
             raise InputError(f"the budget {outside[0]} is no share of the MACs: give numbers between 0 and 1, as 0.5")

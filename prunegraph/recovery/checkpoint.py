@@ -9,7 +9,7 @@ import torch
 
 from prunegraph.errors import FileFormatError
 
-FORMAT = "prunegraph.recovery/1"
+FORMAT = "prunegraph.recovery/2"
 
 
 def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:

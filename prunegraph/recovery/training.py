@@ -28,6 +28,9 @@ from prunegraph.surgery.slicing import apply
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_SAME = 1e-3
+"""By how much the norms of one network's tensors may differ, relatively, from day to day: compensation rounds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -85,6 +88,7 @@ class Training:
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not parameters:
             raise InputError("no parameter of the network requires a gradient: there is nothing to train")
+        self._began = {name: float(parameter.detach().norm()) for name, parameter in network.named_parameters()}
         self._set_up(network, Adam(parameters, lr=task.settings.learning_rate))
 
     def _set_up(self, network: nn.Module, optimizer: Optimizer) -> None:
@@ -225,6 +229,7 @@ class Training:
         best = self.best
         return {
             "settings": _fixed(self.task.settings),
+            "began": self._began,
             "step": self.step,
             "stale": self.stale,
             "plans": [plan.to_json() for plan in self.plans],
@@ -240,7 +245,7 @@ class Training:
         """Goes back to a stored state.
 
         Raises:
-            InputError: the run was begun with other settings.
+            InputError: the run was begun with other settings, or with a network of other weights.
         """
         ours, theirs = _fixed(self.task.settings), state["settings"]
         if ours != theirs:
@@ -249,6 +254,9 @@ class Training:
                 f"the run was begun with {name} = {theirs.get(name)}, not {ours[name]}: repeat its settings, or give "
                 "another folder"
             )
+        other = _first_other(self._began, state["began"])
+        if other is not None:
+            raise InputError(f"the run was begun with another network, of another {other}: give another folder")
         network = self.network
         for text in state["plans"]:
             self.plans.append(PruningPlan.from_json(text))
@@ -268,6 +276,12 @@ def _mean_over_processes(fabric: "Fabric", losses: Sequence[Tensor]) -> Tensor:
     mean = fabric.all_reduce(torch.stack(list(losses)).mean())
     assert isinstance(mean, Tensor)
     return mean
+
+
+def _first_other(ours: Mapping[str, float], theirs: Mapping[str, float]) -> str | None:
+    """The first tensor whose norms differ by more than the rounding of what was computed on another day."""
+    same = (math.isclose(ours.get(name, math.nan), norm, rel_tol=_SAME) for name, norm in theirs.items())
+    return next((name for name, is_same in zip(theirs, same, strict=True) if not is_same), None)
 
 
 def _fixed(settings: RecoverySettings) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_keys_are_names_of_files_and_differ() -> None:
     ("changes", "message"),
     [
         ({"budgets": (1.5,)}, "the budget 1.5 is no share of the MACs"),
+        ({"criteria": ("l1", "dense")}, "'dense' is the name of a control"),
+        ({"criteria": ("scratch",)}, "'scratch' is the name of a control"),
         ({"budgets": ()}, "a study needs budgets"),
         ({"seeds": ()}, "a study needs seeds"),
         ({"entrants": (Entrant(name="a", open=opened), Entrant(name="a", open=opened))}, "two networks are named 'a'"),

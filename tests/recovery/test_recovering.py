@@ -261,13 +261,23 @@ def test_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
         recover(_network(), _batches, QUICK, run=tmp_path)
 
 
+def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
+    recover(_network(), _batches, replace(QUICK, steps=5), run=tmp_path)
+    other = _network()
+    with torch.no_grad():
+        other[2].weight.mul_(1.01)
+    with pytest.raises(InputError, match=r"begun with another network, of another 2\.weight: give another folder"):
+        recover(other, _batches, QUICK, run=tmp_path)
+    assert recover(_network(), _batches, QUICK, run=tmp_path).checks[-1].step == 20
+
+
 class _Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("executed",)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"format": "prunegraph.recovery/1", "step": _Evil()}, tmp_path / "last.pt")
+    torch.save({"format": "prunegraph.recovery/2", "step": _Evil()}, tmp_path / "last.pt")
     with pytest.raises(FileFormatError, match="cannot be read"):
         recover(_network(), _batches, QUICK, run=tmp_path)
     assert "executed" not in capsys.readouterr().out

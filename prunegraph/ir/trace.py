@@ -170,14 +170,14 @@ class Trace:
         return value.shape if isinstance(value, ValueSpec) else None
 
     @property
-    def calls(self) -> list[fx.Node]:
-        """The nodes that call an op, in order; what earlier runs left in a network adds none to them."""
-        return [node for node in self.graph.nodes if node.op == "call_function"]
+    def steps(self) -> list[fx.Node]:
+        """The calls and the constants, in order; what earlier runs left in a network adds none to them."""
+        return [node for node in self.graph.nodes if node.op not in ("placeholder", "output")]
 
     @property
     def operations(self) -> list[Any]:
         """The ops that were called, in order."""
-        return [node.target for node in self.calls]
+        return [node.target for node in self.graph.nodes if node.op == "call_function"]
 
     def as_module(self) -> fx.GraphModule:
         """The record as a module of the network's tensors and the example's, flat; it returns the flat outputs."""

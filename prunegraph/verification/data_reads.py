@@ -66,7 +66,7 @@ def newly_undefined(
     trace: Trace, dense: Mapping[str, Any], recorded: Trace, pruned: Mapping[str, Any]
 ) -> fx.Node | None:
     """The first node whose values are all finite in the original but not in the pruned network."""
-    for node, other in zip(trace.calls, recorded.calls, strict=False):
+    for node, other in zip(trace.steps, recorded.steps, strict=False):
         if _is_finite(dense.get(node.name)) and not _is_finite(pruned.get(other.name)):
             return node
     return None

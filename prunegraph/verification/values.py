@@ -117,7 +117,7 @@ def diverging_value(
     if recorded.operations != graph.trace.operations:
         return None
     pruned = _samples_of_trace(recorded, weights, inputs)
-    for node, other in zip(graph.trace.calls, recorded.calls, strict=False):
+    for node, other in zip(graph.trace.steps, recorded.steps, strict=False):
         if node.name in masked and other.name in pruned:
             operands = [masked[n.name].size for n in node.all_input_nodes if n.name in masked]
             if _differs(pruned[other.name], masked[node.name], max(operands, default=0.0)):

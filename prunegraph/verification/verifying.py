@@ -289,8 +289,8 @@ class _Verification:
         ours = values_of_masked(self.masked, self._keep(), self.example.tensors)
         theirs = values_of_trace(recorded, named_tensors(self.pruned), self.example.tensors)
         kept = np.append(self.graph.kept_channels(self.plan.kept), True)[self.graph.channel_of]
-        for node, other in zip(self.graph.trace.calls, recorded.calls, strict=False):
-            if node.target != other.target:
+        for node, other in zip(self.graph.trace.steps, recorded.steps, strict=False):
+            if node.target != other.target and node.op == "call_function":
                 return f"the networks take different paths from here: {describe(self.graph, node)}", node
             value = ours.get(node.name)
             if not isinstance(value, torch.Tensor) or not isinstance(theirs.get(other.name), torch.Tensor):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prunegraph.capture.check import check_model
 from prunegraph.capture.example import Nested, call_arguments, normalise_example
 from prunegraph.errors import InputError, UnsupportedModelError
 from prunegraph.modules.attention import WeightlessAttention
@@ -128,7 +129,9 @@ def optimize(
 
     Raises:
         InputError: the network is in training mode, or the example is of none of the three kinds.
+        UnsupportedModelError: what was given is no network with weights, or is compiled already.
     """
+    check_model(model)
     if any(module.training for module in model.modules()):
         raise InputError("the network is in training mode; call model.eval() first")
     network = _contiguous(copy_of(model))

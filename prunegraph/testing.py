@@ -21,7 +21,7 @@ from prunegraph.importance.gradients import BatchGradients
 from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
 from prunegraph.masked.program import MaskedProgram
-from prunegraph.plugin.contracts import NEEDS, Criterion, CriterionContext, GraphView, run_criterion
+from prunegraph.plugin.contracts import Criterion, CriterionContext, GraphView, fault_of, run_criterion
 
 __all__ = ["CRITERION_CHECKS", "Case", "check_criterion", "example_case"]
 
@@ -88,9 +88,8 @@ def example_case(*, device: torch.device | str = "cpu", seed: int = 0) -> Case:
 
 def check_identity(criterion: Criterion, case: Case) -> None:
     """It satisfies the protocol, has a name, and asks only for what there is."""
-    _require(isinstance(criterion, Criterion), f"{criterion!r} lacks name, needs, supports() or score()")
-    _require(isinstance(criterion.name, str) and criterion.name != "", "the name must be a word")
-    _require(set(criterion.needs) <= NEEDS, f"needs must be among {sorted(NEEDS)}, got {sorted(criterion.needs)}")
+    fault = fault_of(criterion)
+    _require(fault is None, f"{criterion!r} {fault}")
 
 
 def check_supports_does_no_work(criterion: Criterion, case: Case) -> None:
@@ -98,6 +97,18 @@ def check_supports_does_no_work(criterion: Criterion, case: Case) -> None:
     reasons = criterion.supports(case.graph, _untouchable(case.context))
     sentences = isinstance(reasons, tuple) and all(isinstance(reason, str) and reason for reason in reasons)
     _require(sentences, f"supports() must return a tuple of sentences, got {reasons!r}")
+
+
+def check_weights_stay_untouched(criterion: Criterion, case: Case) -> None:
+    """Scoring reads the weights and writes nothing."""
+    before = {name: (weight.clone(), weight._version) for name, weight in case.weights.items()}
+    _score(criterion, case)
+    changed = [
+        name
+        for name, (value, version) in before.items()
+        if case.weights[name]._version != version or not torch.equal(case.weights[name], value)
+    ]
+    _require(not changed, f"score() changed the weights {changed}")
 
 
 def check_scores(criterion: Criterion, case: Case) -> None:
@@ -120,18 +131,6 @@ def check_same_seed_same_scores(criterion: Criterion, case: Case) -> None:
     _require(not moved, "score() drew from torch's global generator; use torch.Generator().manual_seed(context.seed)")
 
 
-def check_weights_stay_untouched(criterion: Criterion, case: Case) -> None:
-    """Scoring reads the weights and writes nothing."""
-    before = {name: (weight.clone(), weight._version) for name, weight in case.weights.items()}
-    _score(criterion, case)
-    changed = [
-        name
-        for name, (value, version) in before.items()
-        if case.weights[name]._version != version or not torch.equal(case.weights[name], value)
-    ]
-    _require(not changed, f"score() changed the weights {changed}")
-
-
 def check_device_is_kept(criterion: Criterion, case: Case) -> None:
     """Scores lie where the group's weights lie."""
     scores = _score(criterion, case)
@@ -144,9 +143,9 @@ def check_device_is_kept(criterion: Criterion, case: Case) -> None:
 CRITERION_CHECKS: tuple[Callable[[Criterion, Case], None], ...] = (
     check_identity,
     check_supports_does_no_work,
+    check_weights_stay_untouched,
     check_scores,
     check_same_seed_same_scores,
-    check_weights_stay_untouched,
     check_device_is_kept,
 )
 """Every clause of the contract; parametrise a test with them to see each by name."""

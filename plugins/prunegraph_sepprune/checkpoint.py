@@ -1,9 +1,9 @@
 """An interrupted mask learning goes on to the bit."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from prunegraph.errors import CriterionError
 
 if TYPE_CHECKING:
-    from prunegraph_sepprune.learning import LearningSettings, MaskLearner
+    from prunegraph_sepprune.learning import MaskLearner
 
 
 class Checkpoint:
@@ -19,13 +19,12 @@ class Checkpoint:
 
     Args:
         path: the file; None keeps nothing.
-        settings: what the state belongs to.
-        seed: likewise.
+        run: what the state belongs to: settings, seed, budget and weights. Data are not compared, they may be shuffled.
     """
 
-    def __init__(self, path: Path | None, settings: "LearningSettings", seed: int) -> None:
+    def __init__(self, path: Path | None, run: Mapping[str, Any]) -> None:
         self._path = path
-        self._run = json.dumps({**asdict(settings), "seed": seed}, sort_keys=True)
+        self._run = json.dumps(run, sort_keys=True)
 
     def restore(self, learner: "MaskLearner") -> int:
         """Brings the learner to the stored state; returns the number of steps made, 0 without a file.
@@ -43,7 +42,7 @@ class Checkpoint:
             raise CriterionError(f"{self._path} is no checkpoint of mask learning: {error}; remove it") from error
         shapes = {name: tensor.shape for name, tensor in learner.state().items()}
         if metadata.get("run") != self._run or {name: tensor.shape for name, tensor in state.items()} != shapes:
-            raise CriterionError(f"{self._path} belongs to another run (settings, seed or network); remove it")
+            raise CriterionError(f"{self._path} belongs to another run (settings, seed, budget or network); remove it")
         learner.load_state(state)
         return int(metadata["step"])
 

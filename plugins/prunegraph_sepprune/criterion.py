@@ -71,7 +71,7 @@ class SepPrune:
         """
         prior = self._prior(graph, weights, context)
         learner = self.learner(graph, context, prior)
-        learn_logits(learner, context, self.learning)
+        learn_logits(learner, context, self.learning, weights)
         learned = {name: self._scores(logits, prior[name]) for name, logits in learner.logits().items()}
         best = max((float(scores.max()) for scores in learned.values()), default=0.0)
         whole = {name: torch.full_like(scores, max(best, 0.0) + 1.0) for name, scores in prior.items()}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -125,13 +125,15 @@ class MaskLearner:
         return loss(program(masks, *(inputs if isinstance(inputs, tuple | list) else (inputs,))), targets)
 
 
-def learn_logits(learner: MaskLearner, context: CriterionContext, settings: LearningSettings) -> None:
-    """Runs all steps, or those that an earlier run left over.
+def learn_logits(
+    learner: MaskLearner, context: CriterionContext, settings: LearningSettings, weights: Mapping[str, Tensor]
+) -> None:
+    """Runs all steps, or those that an earlier run of the same network left over.
 
     Raises:
-        CriterionError: the data held no batch, or the loss is not finite.
+        CriterionError: the data held no batch, the loss is not finite, or the checkpoint belongs to another run.
     """
-    checkpoint = Checkpoint(context.checkpoint, settings, context.seed)
+    checkpoint = Checkpoint(context.checkpoint, _run(context, settings, weights))
     start = checkpoint.restore(learner)
     for step, (inputs, targets) in enumerate(_batches(context.data, start, settings.steps), start + 1):
         loss, keep = learner.step(inputs, targets)
@@ -139,6 +141,14 @@ def learn_logits(learner: MaskLearner, context: CriterionContext, settings: Lear
             _report(context, step, settings.steps, {"loss": float(loss), "MACs": learner.share_of_macs(keep)})
         if step % SAVE_EVERY == 0 or step == settings.steps:
             checkpoint.write(step, learner)
+
+
+def _run(
+    context: CriterionContext, settings: LearningSettings, weights: Mapping[str, Tensor]
+) -> Mapping[str, str | int | float]:
+    """What a checkpoint belongs to; sums to five digits, which do not depend on the number of threads."""
+    sums = {name: f"{float(weight.abs().sum(dtype=torch.float64)):.4e}" for name, weight in weights.items()}
+    return {**asdict(settings), "seed": context.seed, "budget": str(context.budget), **sums}
 
 
 def _report(context: CriterionContext, step: int, steps: int, figures: Mapping[str, float]) -> None:

@@ -33,7 +33,7 @@ from prunegraph.io.saving import save
 from prunegraph.ir.budget import Budget
 from prunegraph.ir.latency import LatencyProfile
 from prunegraph.pipeline import prune_in_stages
-from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria
+from prunegraph.plugin.manager import create_manager, find_criterion, load_criteria, load_op_rules
 from prunegraph.recovery.losses import pit_si_sdr_loss
 
 app = typer.Typer(
@@ -217,7 +217,8 @@ def prune(  # noqa: PLR0913 - one parameter per option
         )
         if asked.sources:
             check_speech(asked)
-        chosen = find_criterion(criterion or ("sepprune" if asked.sources else "l1"))
+        default = "sepprune" if asked.sources else "l1"
+        chosen = find_criterion(default if criterion is None else criterion)
         _check_free(destination, force)
         timings = None if profile is None else LatencyProfile.load(profile)
         model, example = open_network(request)
@@ -265,16 +266,19 @@ def verify_command(
 
 @app.command()
 def plugins(as_json: Json = False) -> None:
-    """List the installed importance criteria and the plug-ins that offer them."""
+    """List the installed importance criteria and rules for operators, and the plug-ins that offer them."""
     with working():
         manager = create_manager()
         criteria = load_criteria(manager)
+        load_op_rules(manager)  # refuses what cannot be used
         offers: Sequence[Any] = manager.hook.prunegraph_criteria.get_hookimpls()
         owners: dict[str, str] = {found.name: offer.plugin_name for offer in offers for found in offer.function()}
+        offers = manager.hook.prunegraph_op_rules.get_hookimpls()
+        rules: dict[str, str] = {str(op): offer.plugin_name for offer in offers for op in offer.function()}
     if as_json:
-        print_json(documents.criteria(criteria, owners))
+        print_json(documents.plugins(criteria, owners, rules))
     else:
-        tables.show_criteria(output(), criteria, owners)
+        tables.show_plugins(output(), criteria, owners, rules)
 
 
 def network_request(
@@ -300,6 +304,8 @@ def check_file(file: Path | None) -> None:
         raise InputError(f"{file} is a directory; give the name of a file")
     if file is not None and not file.parent.is_dir():
         raise InputError(f"there is no directory {file.parent} for {file.name}")
+    if file is not None:
+        _check_writable(file.parent)
 
 
 def _pins(texts: Sequence[str]) -> Mapping[str, int]:
@@ -316,6 +322,13 @@ def _check_free(directory: Path | None, force: bool) -> None:
     """Before any work, so that none is lost."""
     if directory is not None and os.path.lexists(directory) and not force:
         raise InputError(f"{directory} exists already; give another --output, or --force to replace an earlier result")
+    if directory is not None:
+        _check_writable(next(parent for parent in directory.absolute().parents if parent.exists()))
+
+
+def _check_writable(directory: Path) -> None:
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"nothing can be written to {directory}: its permissions do not allow it")
 
 
 def _write_graphml(graph: DependencyGraph, file: Path) -> None:

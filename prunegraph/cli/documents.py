@@ -89,17 +89,19 @@ def cost(found: Cost) -> dict[str, Any]:
     return {**asdict(found), "stages": [asdict(stage) for stage in found.by_stage().values()]}
 
 
-def criteria(known: Mapping[str, Criterion], plugins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The installed criteria."""
-    return [
-        {"name": name, "plugin": plugins[name], "needs": sorted(criterion.needs), "summary": summary(criterion)}
+def plugins(known: Mapping[str, Criterion], owners: Mapping[str, str], rules: Mapping[str, str]) -> dict[str, Any]:
+    """The installed criteria, and plug-ins by the operators that they have rules for."""
+    criteria = [
+        {"name": name, "plugin": owners[name], "needs": sorted(criterion.needs), "summary": summary(criterion)}
         for name, criterion in known.items()
     ]
+    return {"criteria": criteria, "op_rules": [{"op": op, "plugin": plugin} for op, plugin in rules.items()]}
 
 
 def summary(criterion: Criterion) -> str:
-    """First line of the criterion's documentation."""
-    return (type(criterion).__doc__ or "").strip().partition("\n")[0]
+    """First line of the criterion's documentation; dataclasses without any are given their signature."""
+    line = (type(criterion).__doc__ or "").strip().partition("\n")[0]
+    return "" if line.startswith(f"{type(criterion).__name__}(") else line
 
 
 def _head(network: str) -> dict[str, str]:

@@ -48,16 +48,16 @@ def working() -> Iterator[None]:
 
 
 class Stages:
-    """In a terminal, shows what is being done and, afterwards, how long it took; silent in pipes."""
+    """In a terminal, shows what is being done and, afterwards, how long it took; in pipes, tenths of long stages."""
 
     def __init__(self) -> None:
         self._console = _errors()
-        self._status, self._name, self._started = self._console.status(""), "", 0.0
+        self._status, self._name, self._started, self._tenth = self._console.status(""), "", 0.0, 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Shows one stage while it runs."""
-        self._name, self._started = name, time.perf_counter()
+        self._name, self._started, self._tenth = name, time.perf_counter(), 0
         self._status.update(f"{name} ...")
         with self._status:
             yield
@@ -69,7 +69,11 @@ class Stages:
         """Shows how far a long stage is, its figures and the time that is left."""
         left = (time.perf_counter() - self._started) * (steps - step) / max(step, 1)
         shown = "".join(f", {name} {value:.3g}" for name, value in figures.items())
-        self._status.update(f"{self._name}: step {step} of {steps}{shown}; {left:.0f} s left")
+        line = f"{self._name}: step {step} of {steps}{shown}; {left:.0f} s left"
+        self._status.update(line)
+        if not self._console.is_terminal and (tenth := 10 * step // steps) > self._tenth:
+            self._tenth = tenth
+            self._console.print(line)
 
 
 def _errors() -> Console:

@@ -74,8 +74,10 @@ def show_checks(console: Console, report: VerificationReport) -> None:
     _finish(console, table)
 
 
-def show_criteria(console: Console, criteria: Mapping[str, Criterion], plugins: Mapping[str, str]) -> None:
-    """The installed criteria, who offers them and what they need beside the weights."""
+def show_plugins(
+    console: Console, criteria: Mapping[str, Criterion], plugins: Mapping[str, str], rules: Mapping[str, str]
+) -> None:
+    """The installed criteria, who offers them and what they need beside the weights; rules for operators, if any."""
     table = _table("Criteria", "name", "plug-in", "needs", "what it is")
     for column in table.columns[1:]:
         column.justify = "left"
@@ -83,6 +85,8 @@ def show_criteria(console: Console, criteria: Mapping[str, Criterion], plugins: 
         needs = ", ".join(sorted(criterion.needs)) or "nothing"
         table.add_row(Text(name, "bold"), plugins[name], needs, summary(criterion))
     _finish(console, table)
+    for op, plugin in rules.items():
+        console.print(f"rule for {op}: {plugin}")
 
 
 def show_evaluation(console: Console, found: Evaluation, speed: Speed) -> None:

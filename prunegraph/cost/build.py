@@ -26,7 +26,7 @@ def build_cost_model(trace: Trace, found: Propagation, channel_of: NDArray[np.in
 
 def _mac_terms(trace: Trace, found: Propagation) -> Iterator[Term]:
     for name, ruled in found.calls.items():
-        for product in ruled.rule.macs(ruled.call):
+        for product in ruled.macs():
             yield Term(factors=product, module=trace.sites[name].module if name in trace.sites else "")
 
 

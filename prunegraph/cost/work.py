@@ -59,7 +59,7 @@ def _kind(node: fx.Node, trace: Trace) -> str:
 def _macs(node: fx.Node, calls: Mapping[str, RuledCall]) -> Iterator[Product]:
     ruled = calls.get(node.name)
     if ruled is not None:
-        yield from ruled.rule.macs(ruled.call)
+        yield from ruled.macs()
 
 
 def _bytes(node: fx.Node, trace: Trace, labels: Mapping[str, Any]) -> Iterator[Product]:

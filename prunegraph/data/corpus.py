@@ -142,9 +142,11 @@ def read_speaker_folder(folder: Path, sample_rate: int, *, on_bad: OnBad = refus
             silent channel, or hold NaN.
 
     Raises:
-        DataError: fewer than two speakers are left, or what ``on_bad`` raises.
+        DataError: there is no such folder, fewer than two speakers are left, or what ``on_bad`` raises.
     """
-    speakers = {path.name: _audio_files(path) for path in sorted(folder.glob("*/"))} if folder.is_dir() else {}
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}")
+    speakers = {path.name: _audio_files(path) for path in sorted(folder.glob("*/"))}
     clips = [clip for name, files in speakers.items() if files for clip in _clips_of(name, files, sample_rate, on_bad)]
     speaking = len({clip.voice.name for clip in clips})
     if speaking < 2:

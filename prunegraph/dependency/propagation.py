@@ -1,6 +1,7 @@
 """Walks the recorded graph once and lets each op's rule pass the labels on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from prunegraph.dependency.label_space import LabelSpace, Place, op_name
 from prunegraph.dependency.uniform import UniformValues
 from prunegraph.errors import PrunegraphError
 from prunegraph.ir.trace import TensorSpec, Trace, ValueSpec
-from prunegraph.rules.base import Call, Rule
+from prunegraph.rules.base import Call, Masker, Product, Rule
 from prunegraph.rules.book import RuleBook, make_call
 
 
@@ -22,6 +23,24 @@ class RuledCall:
 
     call: Call
     rule: Rule
+
+    def macs(self) -> list[Product]:
+        """What the rule says that the call costs."""
+        with self._named():
+            return list(self.rule.macs(self.call))
+
+    def masked(self, masker: Masker) -> fx.Node | None:
+        """What the rule says that the call computes when some channels are masked; None for the same."""
+        with self._named():
+            return self.rule.masked(self.call, masker)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"in the rule {type(self.rule).__name__} for {op_name(self.call.node)}")
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,9 +119,11 @@ class _Walk:
                 call.fix_unclaimed_numbers()
         except PrunegraphError:
             raise
-        except Exception as error:
-            error.add_note(f"in the rule {type(rule).__name__} for {op_name(node)}, {self.trace.site(node)}")
-            raise
+        except Exception as error:  # what the rule does not know about the channels, nobody does
+            failure = f"the rule {type(rule).__name__} for {op_name(node)} failed: {type(error).__name__}: {error}"
+            self._lock_operands(node, failure)
+            self.labels[node.name] = self._unlabelled(node)
+            return
         self.calls[node.name] = RuledCall(call=call, rule=rule)
         self.labels[node.name] = self.uniform.labels_of(node, labels, uses)
         self.space.explain_locks(node, locks, _fixed_sizes(call.output_shape, labels))

@@ -16,7 +16,7 @@ from prunegraph.importance.gradients import BatchGradients
 from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
 from prunegraph.masked.program import MaskedNetwork, MaskedProgram
-from prunegraph.plugin.contracts import Criterion, CriterionContext, Progress, run_criterion
+from prunegraph.plugin.contracts import Criterion, CriterionContext, Progress, fault_of, run_criterion
 from prunegraph.plugin.contracts import MaskedProgram as MaskedProgramContract
 from prunegraph.plugin.manager import find_criterion
 
@@ -29,8 +29,9 @@ def as_criterion(criterion: str | Criterion) -> Criterion:
     """
     if isinstance(criterion, str):
         return find_criterion(criterion)
-    if isinstance(criterion, type) or not isinstance(criterion, Criterion):
-        raise CriterionError(f"expected a criterion or the name of one, such as 'l1', got {criterion!r}")
+    fault = fault_of(criterion)
+    if fault:
+        raise CriterionError(f"expected a criterion or the name of one, such as 'l1'; {criterion!r} {fault}")
     return criterion
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
@@ -18,6 +18,7 @@ from prunegraph.ir.plan import PruningPlan
 from prunegraph.surgery.slicing import apply
 
 
+@runtime_checkable
 class Saveable(Protocol):
     """A `prunegraph.PruningResult`, or what has the same three attributes."""
 
@@ -50,9 +51,15 @@ def save(result: Saveable, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         PlanError: the network is not the one of the plan: renamed, wrapped, or changed in shape.
-        InputError: something else stands at ``path``, or the network holds state that only pickle could save.
+        InputError: something else stands at ``path``, the network holds state that only pickle could save, or what is
+            to be saved is no result.
         OSError: the disk is full or not writable; nothing is left behind.
     """
+    if not isinstance(result, Saveable):
+        raise InputError(
+            f"expected what prunegraph.prune returned, got {type(result).__name__}; a network alone is saved by "
+            "dataclasses.replace(result, model=network)"
+        )
     check_model(result.model)
     _check_follows_plan(result.model, result.plan)
     target = Path(path)
@@ -82,8 +89,12 @@ def load(module_or_factory: nn.Module | Callable[[], nn.Module], path: str | os.
     Raises:
         FileFormatError: a file is missing, cut, changed or of another schema version, or it is of another network;
             names what differs.
-        InputError: the factory returned something else than a network.
+        InputError: neither a network nor a function that returns one was given.
     """
+    if not callable(module_or_factory):
+        raise InputError(
+            f"expected the dense network or a function that makes it, got {type(module_or_factory).__name__}"
+        )
     saved = read(Path(path))
     model = module_or_factory if isinstance(module_or_factory, nn.Module) else module_or_factory()
     if not isinstance(model, nn.Module):

@@ -1,8 +1,10 @@
 """Before any work: which criteria can serve which network, and what the networks and the speech are."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,8 +14,9 @@ from prunegraph.importance.gradients import BatchGradients
 from prunegraph.importance.moments import InputMoments
 from prunegraph.ir.budget import Budget
 from prunegraph.leaderboard.laboratory import Laboratory, Separator
+from prunegraph.leaderboard.study import DENSE, SCRATCH
 from prunegraph.masked.program import MaskedNetwork
-from prunegraph.plugin.contracts import CriterionContext, refusals
+from prunegraph.plugin.contracts import Criterion, CriterionContext, refusals
 from prunegraph.plugin.manager import find_criterion
 from prunegraph.recovery.losses import pit_si_sdr_loss
 
@@ -24,10 +27,12 @@ class Admission:
 
     Attributes:
         conditions: all that decides the result of a cell, by name: the study's, and checksums of weights and speech.
+        code: criterion -> checksum of its source, where that is known.
         refused: network and criterion -> why the criterion cannot serve the network.
     """
 
     conditions: Mapping[str, str | int | float]
+    code: Mapping[str, str]
     refused: Mapping[tuple[str, str], tuple[str, ...]]
 
 
@@ -45,7 +50,9 @@ def admit(laboratory: Laboratory) -> Admission:
         conditions[f"weights of {entrant.name}"] = _weights_digest(separator)
         for criterion, reasons in _refusals(laboratory, separator).items():
             refused[entrant.name, criterion] = reasons
-    return Admission(conditions=conditions, refused=refused)
+    criteria = dict.fromkeys(cell.criterion for cell in study.cells() if cell.criterion not in (DENSE, SCRATCH))
+    code = {name: _source_digest(find_criterion(name)) for name in criteria}
+    return Admission(conditions=conditions, code=code, refused=refused)
 
 
 def _refusals(laboratory: Laboratory, separator: Separator) -> Mapping[str, tuple[str, ...]]:
@@ -62,6 +69,17 @@ def _refusals(laboratory: Laboratory, separator: Separator) -> Mapping[str, tupl
     )
     reasons = {name: refusals(find_criterion(name), graph, context) for name in study.criteria}
     return {name: why for name, why in reasons.items() if why}
+
+
+def _source_digest(criterion: Criterion) -> str:
+    """Changes with the module that defines the criterion, and with those beside it if it lies in a package."""
+    module = sys.modules[type(criterion).__module__]
+    if module.__file__ is None:
+        return ""
+    file, digest = Path(module.__file__), hashlib.sha256()
+    for source in sorted(file.parent.glob("*.py")) if module.__package__ else [file]:
+        digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _weights_digest(separator: Separator) -> str:

@@ -39,8 +39,9 @@ def run_study(
 ) -> Leaderboard:
     """Measures the cells of a study that the folder does not hold yet, first all qualities, then all timings.
 
-    Every finished cell is kept at once and never measured again, so that the call can be repeated after it was
-    interrupted or killed, or with more networks, criteria, budgets and seeds. While networks are timed nothing else
+    Every finished cell is kept at once and not measured again unless the source of its criterion changes, so that the
+    call can be repeated after it was interrupted or killed, with more networks, criteria, budgets and seeds, or with a
+    criterion that was worked on. While networks are timed nothing else
     runs, whatever ran the cells.
 
     Args:
@@ -60,7 +61,7 @@ def run_study(
     if insist and admission.refused:
         (network, criterion), reasons = next(iter(admission.refused.items()))
         raise CriterionError(f"criterion {criterion!r} cannot serve {network}: {'; '.join(reasons)}")
-    store = Store(folder, admission.conditions)
+    store = Store(folder, admission.conditions, admission.code)
     cells = _admitted(study, admission)
     qualities, failures = _qualities(laboratory, store, cells, run, tell)
     timings, failed = _timings(laboratory, store, qualities, tell)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -47,7 +48,7 @@ def run_in_processes(laboratory: Laboratory, cells: Sequence[Cell], jobs: int) -
         InputError: the networks cannot be sent to other processes, or one of these was killed.
     """
     pickled, context = _pickled(laboratory.study), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker) as pool:
         waiting: list[Future[Outcome]] = [pool.submit(measure_pickled, pickled, cell) for cell in cells]
         try:
             for finished in as_completed(waiting):
@@ -122,8 +123,9 @@ def _pickled(study: Study) -> bytes:
         raise InputError(f"the study cannot be sent to other processes ({error}); run it in one") from error
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for more work forever."""
+def _begin_worker() -> None:
+    """An interrupt ends a worker at once, and not only its cell; one whose parent was killed would wait forever."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 

@@ -21,14 +21,15 @@ class Store:
     Args:
         folder: made if need be; either empty, or that of the same study, of which more cells may be asked for.
         conditions: all that decides the results, by name. Names that an earlier run did not know are added.
+        code: criterion -> checksum of its source. Cells that other code made are not found.
 
     Raises:
         InputError: the folder holds something else, or results under other conditions; names what differs.
         FileFormatError: a file of the folder is damaged.
     """
 
-    def __init__(self, folder: Path, conditions: Mapping[str, str | int | float]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, conditions: Mapping[str, str | int | float], code: Mapping[str, str]) -> None:
+        self.folder, self._code = folder, code
         file = folder / CONDITIONS
         earlier = _read(file).get("conditions", {}) if file.exists() else {}
         if not file.exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -47,7 +48,7 @@ class Store:
         write_text(file, json.dumps({"format": FORMAT, "conditions": {**earlier, **conditions}}, indent=2))
 
     def find(self, kind: Kind, cell: Cell, parse: Callable[[Mapping[str, Any]], Found]) -> Found | None:
-        """What was kept of a cell.
+        """What was kept of a cell; None as well if its criterion had another source then.
 
         Raises:
             FileFormatError: the file is damaged.
@@ -57,15 +58,17 @@ class Store:
             return None
         document = _read(file)
         try:
-            return parse(document["found"])
+            found = parse(document["found"])
         except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(file, error) from error
+        return found if document.get("code") == self._code.get(cell.criterion) else None
 
     def keep(self, kind: Kind, cell: Cell, found: Mapping[str, Any]) -> None:
         """Keeps what was found out about a cell."""
         file = self._file(kind, cell)
         file.parent.mkdir(exist_ok=True)
-        write_text(file, json.dumps({"format": FORMAT, "cell": cell.key, "found": found}))
+        made = {"format": FORMAT, "cell": cell.key, "code": self._code.get(cell.criterion), "found": found}
+        write_text(file, json.dumps(made))
 
     def _file(self, kind: Kind, cell: Cell) -> Path:
         return self.folder / kind / f"{cell.key}.json"

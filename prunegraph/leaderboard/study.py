@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import product
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
@@ -157,4 +158,5 @@ class Study:
             "device": self.device,
             "threads": self.threads,
             "torch": torch.__version__,
+            "prunegraph": version("prunegraph"),
         }

@@ -59,7 +59,7 @@ class _Builder:
 
     def _masked(self, node: fx.Node) -> fx.Node | None:
         ruled = self.source.calls.get(node.name)
-        return None if ruled is None else ruled.rule.masked(ruled.call, _CallMasker(self, ruled.call))
+        return None if ruled is None else ruled.masked(_CallMasker(self, ruled.call))
 
     def keep(self, atoms: Atoms | None) -> fx.Node | None:
         return None if atoms is None or (self.source.channel_of[atoms] < 0).all() else self._kept(atoms)

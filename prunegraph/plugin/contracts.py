@@ -191,7 +191,7 @@ def run_criterion(
     reasons = refusals(criterion, graph, context) or _not_finite(weights)
     if reasons:
         raise CriterionError(f"criterion {criterion.name!r} cannot serve this request: {'; '.join(reasons)}")
-    versions = {name: weight._version for name, weight in weights.items()}
+    before = _checksums(weights)
     try:
         scores = criterion.score(graph, weights, context)
     except PrunegraphError:
@@ -200,7 +200,7 @@ def run_criterion(
         raise CriterionError(
             f"criterion {criterion.name!r} failed: {type(error).__name__}: {error}{_where(error)}"
         ) from error
-    changed = [name for name, weight in weights.items() if weight._version != versions[name]]
+    changed = [name for name, checksum in _checksums(weights).items() if checksum != before[name]]
     if changed:
         raise CriterionError(
             f"criterion {criterion.name!r} overwrote weights of the network, {changed[0]!r} first: load them again, "
@@ -212,6 +212,24 @@ def run_criterion(
     return scores
 
 
+def fault_of(criterion: object) -> str | None:
+    """Why something is no criterion; None if it is one."""
+    if isinstance(criterion, type):
+        return "is a class; expected an object of it"
+    try:
+        if not isinstance(criterion, Criterion):
+            return "lacks name, needs, supports() or score(): see prunegraph.plugin.Criterion"
+        name, needs = criterion.name, criterion.needs
+    except Exception as error:
+        return f"fails when asked for name and needs: {type(error).__name__}: {error}{_where(error)}"
+    if not name or not isinstance(name, str):
+        return f"is named {name!r}; give it a word"
+    if not isinstance(needs, frozenset | set):
+        return f"needs {needs!r}; give a frozenset, an empty one if weights are enough"
+    unknown = sorted(map(repr, needs - NEEDS))
+    return f"needs {', '.join(unknown)}; what can be asked for: {', '.join(sorted(NEEDS))}" if unknown else None
+
+
 def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) -> tuple[str, ...]:
     """Why the criterion cannot serve the request: what it needs and was not given, then its own reasons."""
     missing = tuple(
@@ -219,7 +237,12 @@ def refusals(criterion: Criterion, graph: GraphView, context: CriterionContext) 
     )
     if missing:
         return missing
-    reasons = criterion.supports(graph, context)
+    try:
+        reasons = criterion.supports(graph, context)
+    except Exception as error:
+        raise CriterionError(
+            f"supports() of criterion {criterion.name!r} failed: {type(error).__name__}: {error}{_where(error)}"
+        ) from error
     if not isinstance(reasons, tuple | list) or not all(isinstance(reason, str) for reason in reasons):
         raise CriterionError(
             f"criterion {criterion.name!r}: supports() returned {reasons!r}; it must return a tuple of reasons, empty "
@@ -255,6 +278,14 @@ def _not_finite(weights: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     return (f"NaN or infinite values in weight {', '.join(map(repr, names))}; {mend}",) if names else ()
 
 
+def _checksums(weights: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
+    """The sum of each tensor: what is written through ``.data`` or numpy makes no new version, but another sum."""
+    return {
+        name: weight.sum(dtype=torch.promote_types(weight.dtype, torch.float64)).item()
+        for name, weight in weights.items()
+    }
+
+
 def _is_finite(weight: torch.Tensor) -> bool:
     """A sum is quick and tells, unless it overflows: what is not finite stays so."""
     return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
@@ -263,6 +294,8 @@ def _is_finite(weight: torch.Tensor) -> bool:
 def _fault(score: torch.Tensor, width: int) -> str | None:
     if not isinstance(score, torch.Tensor) or score.is_complex() or score.dtype == torch.bool:
         return f"expected a tensor of real numbers, got {getattr(score, 'dtype', type(score).__name__)}"
+    if score.is_meta or score.layout != torch.strided:
+        return "expected a dense tensor with values, got one that is " + ("meta" if score.is_meta else "sparse")
     if score.shape != (width,):
         return f"expected shape ({width},), one score per channel, got {tuple(score.shape)}"
     finite = torch.isfinite(score)

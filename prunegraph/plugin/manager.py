@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from prunegraph.errors import CriterionError, PluginError
 from prunegraph.plugin import hookspecs
-from prunegraph.plugin.contracts import NEEDS, Criterion
+from prunegraph.plugin.contracts import Criterion, fault_of
 from prunegraph.rules.base import Rule
 from prunegraph.rules.book import RuleBook
 
@@ -110,6 +110,10 @@ def _register(manager: pluggy.PluginManager, plugin: object, label: str) -> None
         manager.check_pending()
     except (ValueError, pluggy.PluginValidationError) as error:
         raise PluginError(f"plug-in {label!r} cannot be registered: {error}") from error
+    marked = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+    for hook in sorted({name for name in vars(hookspecs) if name.startswith(f"{hookspecs.PROJECT}_")} - marked):
+        if hasattr(plugin, hook):
+            raise PluginError(f"plug-in {label!r} has a function {hook} that is not marked: put @hookimpl above it")
 
 
 def _answers(manager: pluggy.PluginManager, hook: str, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
@@ -142,18 +146,9 @@ def _unique(offers: Iterable[tuple[str, Key, Value]], what: str) -> Mapping[Key,
     return MappingProxyType(values)
 
 
-def _checked(plugin: str, criterion: object) -> Criterion:
-    if isinstance(criterion, type) or not isinstance(criterion, Criterion):
-        raise PluginError(
-            f"plug-in {plugin!r} offers {criterion!r} as a criterion; "
-            "expected an object with name, needs, supports() and score(): see prunegraph.plugin.Criterion"
-        )
-    if not criterion.name or not isinstance(criterion.name, str):
-        raise PluginError(f"plug-in {plugin!r} offers a criterion whose name is {criterion.name!r}; give it a word")
-    unknown = set(criterion.needs) - NEEDS
-    if unknown:
-        raise PluginError(
-            f"criterion {criterion.name!r} of plug-in {plugin!r} needs {', '.join(map(repr, sorted(unknown)))}; "
-            f"what can be asked for: {', '.join(sorted(NEEDS))}"
-        )
-    return criterion
+def _checked(plugin: str, criterion: Any) -> Criterion:
+    fault = fault_of(criterion)
+    if fault:
+        raise PluginError(f"plug-in {plugin!r} offers {criterion!r} as a criterion, which {fault}")
+    found: Criterion = criterion
+    return found

@@ -181,6 +181,15 @@ def test_an_output_that_exists_is_refused_before_any_work(run, saved, existing: 
     assert "separating" not in result.stderr
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    run, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By asking the system, which lets root write anywhere."""
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    result = run("prune", f"{HERE}:failing", *SHAPE, "--macs", 0.5, "--output", tmp_path / "new" / "out")
+    _check_one_line(result, f"nothing can be written to {tmp_path}")
+
+
 def test_force_replaces_results_and_nothing_else(run, saved) -> None:
     before = (saved / "plan.json").read_text()
     assert run("prune", *SEPARATOR, "--macs", 0.3, "--output", saved, "--force").exit_code == 0

@@ -2,15 +2,23 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 import prunegraph
+from prunegraph.plugin import Criterion, create_manager, hookimpl
+from prunegraph.rules.base import Call, Labels, Rule
+from prunegraph_random import Random
 from tests.cli.conftest import SEPARATOR
 from tests.cli.networks import Separator
 from tests.data.speakers import write_speakers
+from tests.unknown_op import NAME, mystery
 
 
 def test_the_budget_is_met_and_the_result_loads(run, tmp_path) -> None:
@@ -121,10 +129,39 @@ def test_verify_fails_on_a_changed_file(run, saved) -> None:
 
 def test_plugins_lists_the_criteria(run) -> None:
     listed = run("plugins").stdout
-    document = json.loads(run("plugins", "--json").stdout)
+    document = json.loads(run("plugins", "--json").stdout)["criteria"]
     assert {entry["name"] for entry in document} >= {"l1", "l2", "random"}
     assert all(entry["name"] in listed and entry["plugin"] in listed for entry in document)
     assert next(entry for entry in document if entry["name"] == "l1")["needs"] == []
+
+
+class Copied(Rule):
+    def labels(self, call: Call) -> Labels:
+        return call.labels("x")
+
+
+@dataclass(frozen=True)
+class Undescribed(Random):
+    name: str = "undescribed"
+
+
+def test_plugins_lists_rules_and_criteria_without_a_description(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    @hookimpl
+    def prunegraph_op_rules() -> Mapping[Any, Rule]:
+        return {mystery.default: Copied()}
+
+    @hookimpl
+    def prunegraph_criteria() -> Sequence[Criterion]:
+        return (Undescribed(),)
+
+    mine = SimpleNamespace(
+        __name__="mine", prunegraph_op_rules=prunegraph_op_rules, prunegraph_criteria=prunegraph_criteria
+    )
+    monkeypatch.setattr("prunegraph.cli.commands.create_manager", lambda: create_manager(mine))
+    assert f"rule for {NAME}.default: mine" in run("plugins").stdout
+    document = json.loads(run("plugins", "--json").stdout)
+    assert document["op_rules"] == [{"op": f"{NAME}.default", "plugin": "mine"}]
+    assert next(entry for entry in document["criteria"] if entry["name"] == "undescribed")["summary"] == ""
 
 
 def test_masks_are_learned_on_a_folder_of_speakers(run, tmp_path) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from prunegraph import DependencyGraph, build_graph
 from prunegraph.ir.channels import Lock
+from prunegraph.rules.base import Call, Labels, Product, Rule
 from tests.unknown_op import NAME, mystery
 
 
@@ -88,6 +89,34 @@ def test_a_lock_tells_op_reason_and_line(between: Callable[[Tensor], Tensor], op
 def test_an_op_without_rule_is_named_and_counted() -> None:
     assert dict(graph_of(unknown_op).without_rule) == {NAME: 1}
     assert dict(graph_of(lambda x: mystery(mystery(x))).without_rule) == {NAME: 2}
+
+
+class Broken(Rule):
+    def labels(self, call: Call) -> Labels:
+        raise KeyError("weights")
+
+
+def test_a_rule_that_fails_locks_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunegraph.graph.load_op_rules", lambda manager: {mystery.default: Broken()})
+    graph = graph_of(unknown_op)
+    (lock,) = [lock for lock in locks(graph, "a.weight[0]") if lock.op == NAME]
+    assert lock.reason == f"the rule Broken for {NAME} failed: KeyError: 'weights'"
+    assert [group.name for group in graph.groups] == ["b.weight[0]"]
+
+
+class Unpriced(Rule):
+    def labels(self, call: Call) -> Labels:
+        return call.labels("x")
+
+    def macs(self, call: Call) -> Sequence[Product]:
+        raise KeyError("taps")
+
+
+def test_a_rule_that_fails_later_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunegraph.graph.load_op_rules", lambda manager: {mystery.default: Unpriced()})
+    with pytest.raises(KeyError, match="taps") as caught:
+        graph_of(unknown_op).cost()
+    assert caught.value.__notes__ == [f"in the rule Unpriced for {NAME}"]
 
 
 def test_an_op_without_rule_that_no_channel_meets_needs_none() -> None:

@@ -1,5 +1,8 @@
 """What is measured is the same wherever it runs, and fits what the library says elsewhere."""
 
+import multiprocessing
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from prunegraph.errors import InputError
 from prunegraph.evaluation.separation import evaluate
 from prunegraph.leaderboard.laboratory import Laboratory, bytes_of
 from prunegraph.leaderboard.results import Quality
-from prunegraph.leaderboard.running import run_here, run_in_processes, run_on_ray
+from prunegraph.leaderboard.running import _begin_worker, run_here, run_in_processes, run_on_ray
 from prunegraph.leaderboard.study import Cell, Entrant
 from prunegraph.leaderboard.timing import activation_peak, time_cell
 from prunegraph.timing import device_name
@@ -76,6 +79,12 @@ def test_a_cell_that_fails_does_not_end_the_others(study) -> None:
     outcomes = {outcome.cell.network: outcome for outcome in run_here(Laboratory(broken), broken.cells()[:2])}
     assert outcomes["broken"].failure == "RuntimeError: no such file"
     assert outcomes["small"].quality is not None
+
+
+def test_an_interrupt_ends_a_worker_and_not_only_its_cell() -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_DFL
 
 
 def test_what_cannot_be_sent_to_processes_is_told(study) -> None:

@@ -45,6 +45,41 @@ def test_finished_cells_are_not_measured_again(study, tmp_path: Path) -> None:
     assert {row.criterion for row in after.rows} == {"dense", "l1", "l2", "random"}
 
 
+PLUGIN = """
+import torch
+from prunegraph.plugin import hookimpl
+
+class Mine:
+    name, needs = "mine", frozenset()
+
+    def supports(self, graph, context):
+        return ()
+
+    def score(self, graph, weights, context):
+        return {{group.name: {sign}torch.arange(float(group.width)) for group in graph.groups}}
+
+@hookimpl
+def prunegraph_criteria():
+    return [Mine()]
+"""
+
+
+def test_cells_of_a_criterion_whose_source_changed_are_measured_again(
+    study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine-1.dist-info").mkdir()
+    (tmp_path / "mine-1.dist-info" / "METADATA").write_text("Name: mine\nVersion: 1\n")
+    (tmp_path / "mine-1.dist-info" / "entry_points.txt").write_text("[prunegraph]\nmine = mine_of_tests\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    asked, measured = study(criteria=("mine",), recoveries=("compensated",)), []
+    for sign in ("+", "+", "-"):
+        (tmp_path / "mine_of_tests.py").write_text(PLUGIN.format(sign=sign))
+        monkeypatch.delitem(sys.modules, "mine_of_tests", raising=False)
+        run_study(asked, tmp_path / "out", run=(watched := Watched()))
+        measured.append(watched.cells)
+    assert measured == [["dense", "mine", "random"], [], ["mine"]]
+
+
 def test_an_interrupted_run_keeps_what_was_finished(study, tmp_path: Path) -> None:
     def interrupted(laboratory: Laboratory, cells: Sequence[Cell]) -> Iterator[Outcome]:
         yield from run_here(laboratory, cells[:2])

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,8 +25,10 @@ class Scripted:
     needs: frozenset[str] = frozenset()
     name: str = "scripted"
     on_score: Callable[[], None] = lambda: None
+    on_supports: Callable[[], None] = lambda: None
 
     def supports(self, graph: object, context: CriterionContext) -> tuple[str, ...]:
+        self.on_supports()
         return self.reasons
 
     def score(self, graph: object, weights: object, context: CriterionContext) -> Any:
@@ -53,6 +57,8 @@ def test_good_scores_pass_through() -> None:
         ({"first": torch.ones(2, dtype=torch.complex64)}, "real numbers, got torch.complex64"),
         ({"first": torch.ones(2, dtype=torch.bool)}, "real numbers, got torch.bool"),
         ({"first": [1.0, 2.0]}, "real numbers, got list"),
+        ({"first": torch.ones(2, device="meta")}, "with values, got one that is meta"),
+        ({"first": torch.ones(2).to_sparse()}, "with values, got one that is sparse"),
         (None, "a dict from group names to tensors, got NoneType"),
     ],
 )
@@ -61,9 +67,17 @@ def test_wrong_scores_are_refused_naming_criterion_and_group(scores: Any, messag
         run_criterion(Scripted(scores=scores), graph(), WEIGHTS, CONTEXT)
 
 
-def test_overwritten_weights_are_told() -> None:
+WRITES = {
+    "in place": lambda weight: weight.abs_(),
+    "through .data": lambda weight: weight.data.abs_(),
+    "through numpy": lambda weight: np.abs(weight.numpy(), out=weight.numpy()),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_overwritten_weights_are_told(write: Callable[[torch.Tensor], Any]) -> None:
     weights = {name: weight.clone() for name, weight in WEIGHTS.items()}
-    criterion = Scripted(scores={"first": torch.ones(2)}, on_score=weights["second.weight"].abs_)
+    criterion = Scripted(scores={"first": torch.ones(2)}, on_score=partial(write, weights["second.weight"]))
     with pytest.raises(CriterionError, match=r"'scripted' overwrote weights.*'second\.weight'.*on copies"):
         run_criterion(criterion, graph(), weights, CONTEXT)
 
@@ -74,6 +88,14 @@ def test_a_criterion_that_fails_is_named_with_its_line() -> None:
 
     with pytest.raises(CriterionError, match=r"'scripted' failed: KeyError: 'gamma' \(.*test_contracts\.py:\d+\)"):
         run_criterion(Scripted(on_score=fail), graph(), WEIGHTS, CONTEXT)
+
+
+def test_supports_that_fails_is_named_with_its_line() -> None:
+    def fail() -> None:
+        raise KeyError("gamma")
+
+    with pytest.raises(CriterionError, match=r"supports\(\) of .*'scripted' failed: KeyError: 'gamma' \(.*\.py:\d+\)"):
+        run_criterion(Scripted(on_supports=fail, on_score=work), graph(), WEIGHTS, CONTEXT)
 
 
 def test_what_a_criterion_tells_itself_is_left_as_it_is() -> None:

@@ -41,6 +41,15 @@ class PassThrough(Rule):
         return call.labels("self")
 
 
+class Unnameable:
+    needs: frozenset[str] = frozenset()
+    supports = score = staticmethod(lambda *args: ())
+
+    @property
+    def name(self) -> str:
+        raise ZeroDivisionError("no name")
+
+
 def test_the_criteria_of_this_distribution_are_found_by_their_entry_points() -> None:
     criteria = load_criteria(create_manager())
     assert {"l1", "l2", "random"} <= set(criteria)
@@ -88,13 +97,22 @@ def test_an_unknown_hook_is_refused() -> None:
         create_manager(SimpleNamespace(prunegraph_criterions=prunegraph_criterions))
 
 
+def test_a_forgotten_mark_is_told() -> None:
+    with pytest.raises(PluginError, match="'SimpleNamespace' has a function prunegraph_criteria that is not marked"):
+        create_manager(SimpleNamespace(prunegraph_criteria=lambda: [Random(name="mine")]))
+
+
 @pytest.mark.parametrize(
     ("offer", "message"),
     [
-        (object(), "expected an object with name, needs, supports"),
-        (Random, "expected an object with name, needs, supports"),
-        (Random(name=""), "name is ''"),
+        (object(), "lacks name, needs, supports"),
+        (Random, "is a class; expected an object"),
+        (Random(name=""), "is named ''"),
+        (Random(name=None), "is named None"),  # type: ignore[arg-type]
         (Random(needs=frozenset({"luck"})), "needs 'luck'.*budget, data"),  # type: ignore[arg-type]
+        (Random(needs="data"), "needs 'data'; give a frozenset"),  # type: ignore[arg-type]
+        (Random(needs=None), "needs None; give a frozenset"),  # type: ignore[arg-type]
+        (Unnameable(), "fails when asked for name and needs: ZeroDivisionError: no name"),
     ],
 )
 def test_what_is_no_criterion_is_refused_naming_the_plug_in(offer: Any, message: str) -> None:

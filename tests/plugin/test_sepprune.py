@@ -54,8 +54,10 @@ def batches(model: nn.Module, count: int = 5, length: int = 32) -> list[tuple[Te
         return [(x.to(device), model(x.to(device))) for x in inputs]
 
 
-def learn(criterion: SepPrune = SHORT, budget: Budget | None = HALF, **context: Any) -> Mapping[str, Tensor]:
-    model = network()
+def learn(
+    criterion: SepPrune = SHORT, budget: Budget | None = HALF, model: nn.Module | None = None, **context: Any
+) -> Mapping[str, Tensor]:
+    model = network() if model is None else model
     graph = prunegraph.build_graph(model, torch.randn(2, 1, 32))
     context = {"data": batches(model), "loss": functional.mse_loss, **context}
     return prunegraph.score(graph, criterion, budget=budget, **context)
@@ -225,8 +227,21 @@ def test_an_interrupted_learning_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert all(0.35 < figures["MACs"] <= 0.5 and figures["loss"] > 0 for _, _, figures in told)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [path.name for path in tmp_path.iterdir()] == ["masks.safetensors"]
+
+
+@pytest.mark.parametrize("what", ["settings", "seed", "budget", "weights"])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, what: str) -> None:
+    checkpoint, other = tmp_path / "masks.safetensors", network()
+    nn.init.uniform_(other[2].weight)
+    changed: Mapping[str, Any] = {
+        "settings": {"criterion": SepPrune(learning=LearningSettings(steps=12))},
+        "seed": {"seed": 1},
+        "budget": {"budget": Budget(macs=0.4)},
+        "weights": {"model": other},
+    }[what]
+    learn(checkpoint=checkpoint)
     with pytest.raises(prunegraph.CriterionError, match="another run"):
-        learn(SHORT, checkpoint=checkpoint)
+        learn(checkpoint=checkpoint, **changed)
 
 
 def test_candidates_are_the_groups_that_cost_most() -> None:

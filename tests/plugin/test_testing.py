@@ -109,9 +109,23 @@ class ChangesWeights(Good):
         return super().score(graph, weights, context)
 
 
+class ChangesWeightsInSecret(Good):
+    """What is written through ``.data`` has no new version, and abs changes nothing the second time."""
+
+    def score(self, graph: Any, weights: Mapping[str, torch.Tensor], context: CriterionContext) -> Any:
+        for weight in weights.values():
+            weight.data.abs_()
+        return super().score(graph, weights, context)
+
+
 class MovesDevice(Good):
     def score(self, *args: Any) -> Any:
         return {name: score.to("meta") for name, score in super().score(*args).items()}
+
+
+def test_the_first_check_that_scores_sees_what_scoring_does_to_the_weights() -> None:
+    with pytest.raises(AssertionError, match="changed the weights"):
+        check_criterion(_make(ChangesWeightsInSecret), example_case())
 
 
 def test_a_good_criterion_passes(case: Case) -> None:
@@ -121,7 +135,7 @@ def test_a_good_criterion_passes(case: Case) -> None:
 @pytest.mark.parametrize(
     ("broken", "clause", "message"),
     [
-        (Nameless, "check_identity", "name must be a word"),
+        (Nameless, "check_identity", "is named ''"),
         (Greedy, "check_identity", "everything"),
         (AnswersWithAFlag, "check_supports_does_no_work", "tuple of sentences"),
         (ReadsData, "check_supports_does_no_work", "before any work"),
@@ -130,6 +144,7 @@ def test_a_good_criterion_passes(case: Case) -> None:
         (Unseeded, "check_same_seed_same_scores", "same seed"),
         (MovesTheGenerator, "check_same_seed_same_scores", "global generator"),
         (ChangesWeights, "check_weights_stay_untouched", "changed the weights"),
+        (ChangesWeightsInSecret, "check_weights_stay_untouched", "changed the weights"),
         (MovesDevice, "check_device_is_kept", "meta"),
     ],
 )

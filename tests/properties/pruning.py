@@ -19,6 +19,7 @@ def check_pruning(spec: NetworkSpec) -> prunegraph.DependencyGraph:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags = [module.training for module in model.modules()]
     graph = prunegraph.build_graph(model, inputs)
+    assert not [lock for group in graph.locked for lock in group.locks if lock.reason.startswith("the rule ")]
     kept = draw_kept(graph, spec.seed)
     plan = graph.plan(kept)
     pruned = prunegraph.apply(model, plan)

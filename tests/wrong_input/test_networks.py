@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -466,3 +467,27 @@ def test_a_scripted_part_gets_advice_that_can_be_followed() -> None:
 )
 def test_options_of_another_kind(options: dict[str, Any], message: str) -> None:
     check_refused(network(), InputError, message, **options)
+
+
+def test_a_network_made_and_pruned_in_inference_mode() -> None:
+    with torch.inference_mode():
+        made = network()
+        result = prunegraph.prune(made, torch.randn(2, 1, 40), budget=HALF)
+    assert result.report.pruned.macs <= 0.5 * result.report.dense.macs
+
+
+@pytest.mark.parametrize("given", [None, "x", 5])
+def test_something_else_than_a_network_to_load_into(given: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected the dense network or a function that makes it"):
+        prunegraph.load(given, tmp_path)
+
+
+def test_a_network_alone_is_no_result_to_save(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected what prunegraph\.prune returned, got Sequential.*replace"):
+        prunegraph.save(network(), tmp_path / "saved")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_something_else_than_a_network_to_optimize() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"expected a torch\.nn\.Module, got str"):
+        prunegraph.optimize("network", torch.zeros(1))  # type: ignore[arg-type]

@@ -271,10 +271,10 @@ def plugins(as_json: Json = False) -> None:
         manager = create_manager()
         criteria = load_criteria(manager)
         load_op_rules(manager)  # refuses what cannot be used
-        offers: Sequence[Any] = manager.hook.prunegraph_criteria.get_hookimpls()
-        owners: dict[str, str] = {found.name: offer.plugin_name for offer in offers for found in offer.function()}
-        offers = manager.hook.prunegraph_op_rules.get_hookimpls()
-        rules: dict[str, str] = {str(op): offer.plugin_name for offer in offers for op in offer.function()}
+        scored: Sequence[Any] = manager.hook.prunegraph_criteria.get_hookimpls()
+        owners: dict[str, str] = {found.name: offer.plugin_name for offer in scored for found in offer.function()}
+        ruled: Sequence[Any] = manager.hook.prunegraph_op_rules.get_hookimpls()
+        rules: dict[str, str] = {str(op): offer.plugin_name for offer in ruled for op in offer.function()}
     if as_json:
         print_json(documents.plugins(criteria, owners, rules))
     else:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from prunegraph.capture.check import check_model
 from prunegraph.capture.clone import named_tensors
 from prunegraph.capture.example import call_arguments
 from prunegraph.capture.modes import in_mode
@@ -21,7 +22,7 @@ from prunegraph.contractions import Contraction, contractions
 from prunegraph.errors import InputError
 from prunegraph.ir.plan import PruningPlan
 from prunegraph.recovery.reparametrised import make_plain, set_weights
-from prunegraph.surgery.slicing import apply, copy_of, slice_tensor
+from prunegraph.surgery.slicing import apply, check_shapes, copy_of, slice_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,11 @@ def compensate(
     Raises:
         InputError: there are no inputs, or ``ridge`` is not positive.
         PlanError: the plan is not for this network.
+        UnsupportedModelError: ``dense`` or ``pruned`` is no network with weights.
     """
+    check_model(dense)
+    check_model(pruned)
+    check_shapes(dense, plan)
     examples = list(inputs)
     if not examples or ridge <= 0:
         raise InputError(f"compensation needs some inputs and ridge > 0, got {len(examples)} inputs and {ridge=}")

@@ -5,6 +5,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from prunegraph.errors import InputError
+
 _EPSILON = 1e-8
 
 
@@ -21,9 +23,13 @@ def pairwise_si_sdr(estimates: Tensor, sources: Tensor) -> Tensor:
     Returns:
         Shape ``(batch, estimates, sources)``.
 
+    Raises:
+        InputError: the signals differ in number or length, or are no floating-point numbers.
+
     Reference:
         Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
     """
+    _check_signals(estimates, sources)
     estimates = estimates - estimates.mean(dim=-1, keepdim=True)
     sources = sources - sources.mean(dim=-1, keepdim=True)
     dot = torch.einsum("bet,bst->bes", estimates, sources)
@@ -35,6 +41,17 @@ def pairwise_si_sdr(estimates: Tensor, sources: Tensor) -> Tensor:
     return 10 * (torch.log10(explained + floor) - torch.log10(rest + floor))
 
 
+def _check_signals(estimates: Tensor, sources: Tensor) -> None:
+    shapes = tuple(estimates.shape), tuple(sources.shape)
+    if any(len(shape) != 3 for shape in shapes) or shapes[0][::2] != shapes[1][::2]:
+        raise InputError(
+            f"estimates {shapes[0]} and sources {shapes[1]} must both have the shape (batch, signals, time)"
+        )
+    for signals in (estimates, sources):
+        if not signals.is_floating_point():
+            raise InputError(f"signals must be floating-point numbers, got {signals.dtype}")
+
+
 def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
     """The assignment of estimates to sources with the highest mean score.
 
@@ -43,8 +60,13 @@ def best_permutation(scores: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The mean score ``(batch,)`` and, for each source, the index of its estimate ``(batch, speakers)``.
+
+    Raises:
+        InputError: there are more estimates than sources, or fewer.
     """
     speakers = scores.shape[-1]
+    if scores.shape[-2] != speakers:
+        raise InputError(f"there are {scores.shape[-2]} estimates for {speakers} sources; each source needs one")
     orders = torch.tensor(list(permutations(range(speakers))), device=scores.device)
     means = scores[:, orders, torch.arange(speakers, device=scores.device)].mean(dim=-1)
     best, index = means.max(dim=-1)

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import prunegraph
 from prunegraph.contractions import contractions
-from prunegraph.errors import InputError, PlanError
+from prunegraph.errors import InputError, PlanError, UnsupportedModelError
 from prunegraph.recovery.compensation import compensate
 
 
@@ -285,6 +285,10 @@ def test_wrong_input_is_refused() -> None:
         compensate(dense, pruned, plan, [inputs[0] * float("nan")])
     with pytest.raises(PlanError, match="another network"):
         compensate(pruned, pruned, plan, inputs)
+    with pytest.raises(PlanError, match="expected a PruningPlan, got NoneType"):
+        compensate(dense, pruned, None, inputs)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModelError, match=r"expected a torch\.nn\.Module, got PruningPlan"):
+        compensate(dense, plan, plan, inputs)  # type: ignore[arg-type]
 
 
 def test_the_same_inputs_give_the_same_bits_and_leave_the_generators_alone() -> None:

@@ -5,6 +5,7 @@ from torchmetrics.functional import (
     scale_invariant_signal_distortion_ratio,
 )
 
+from prunegraph.errors import InputError
 from prunegraph.recovery.losses import best_permutation, pairwise_si_sdr, pit_si_sdr_loss, si_sdr, si_sdr_improvement
 
 
@@ -81,3 +82,18 @@ def test_improvement_is_the_difference_of_two_ratios() -> None:
     before = scale_invariant_signal_distortion_ratio(mixture.expand(-1, 2, -1), sources, zero_mean=True).mean(-1)
     after = scale_invariant_signal_distortion_ratio(estimates.flip(1), sources, zero_mean=True).mean(-1)
     torch.testing.assert_close(si_sdr_improvement(estimates, sources, mixture), after - before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "sources", "message"),
+    [
+        (torch.zeros(2, 2, 64), torch.zeros(2, 3, 64), "2 estimates for 3 sources"),
+        (torch.zeros(2, 2, 64), torch.zeros(2, 2, 60), r"\(2, 2, 64\) and sources \(2, 2, 60\) must both"),
+        (torch.zeros(2, 64), torch.zeros(2, 2, 64), r"must both have the shape \(batch, signals, time\)"),
+        (torch.zeros(2, 2, 64), torch.zeros(2, 2, 64, dtype=torch.int16), "floating-point numbers, got torch.int16"),
+    ],
+    ids=["number", "length", "dimensions", "integers"],
+)
+def test_signals_that_cannot_be_compared(estimates: torch.Tensor, sources: torch.Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pit_si_sdr_loss(estimates, sources)

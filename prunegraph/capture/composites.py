@@ -73,6 +73,10 @@ def _block_diag(matrices: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat([at(row, column) for column in blocks], 1) for row in blocks])
 
 
+def _conv_tbc(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    return F.conv1d(x.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)
+
+
 def _padded(mode: str) -> Callable[..., Tensor]:
     return lambda x, padding: aten.pad(x, padding, mode)
 
@@ -88,6 +92,7 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
             aten.dsplit.int,
             aten.dsplit.array,
             aten.linalg_vecdot.default,
+            *(getattr(aten.gradient, overload) for overload in aten.gradient.overloads()),
         )
     },
     aten.linalg_multi_dot.default: _product,
@@ -99,6 +104,7 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
     aten.slice_scatter.default: _slice_scatter,
     aten.pad_sequence.default: _pad_sequence,
     aten.block_diag.default: _block_diag,
+    aten.conv_tbc.default: _conv_tbc,
     **{op.default: _padded("reflect") for op in (aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d)},
     **{
         op.default: _padded("replicate")

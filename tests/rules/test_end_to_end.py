@@ -22,6 +22,18 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(x)[0])
 
 
+class TimeFirst(nn.Module):
+    """A convolution over (time, batch, channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(8, 8, 1), nn.Linear(6, 2)
+        self.weight, self.bias = nn.Parameter(torch.randn(3, 8, 6)), nn.Parameter(torch.randn(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.conv_tbc(self.first(x).permute(2, 0, 1).contiguous(), self.weight, self.bias, 1))
+
+
 class States(nn.Module):
     """Final states of one recurrence start another."""
 
@@ -310,6 +322,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     ),
     "space": (Space, [4, 4, 6, 6, 8]),
     "split-by-axis": (lambda: Applied(lambda y, z: (torch.cat(torch.hsplit(y, 2)[::-1], 1) * z,)), [4]),
+    "gradient-over-time": (lambda: Applied(lambda y, z: (torch.gradient(y, dim=2)[0] * z,)), [8]),
+    "time-first-convolution": (TimeFirst, [6, 8]),
     "nothing-dropped": (lambda: Applied(lambda y, z: (F.dropout(y, 0.0, training=True) * z,)), [8]),
     "joined-with-nothing": (
         lambda: Applied(lambda y, z: (torch.cat([y, torch.cat([y.new_empty(0)] * 2)], 1) * z,)),

@@ -13,14 +13,23 @@ FORMAT = "prunegraph.recovery/2"
 
 
 def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
-    """Writes beside the file under another name, then renames: there is always the old file or the new one."""
+    """Writes beside the file under another name, then renames: there is always the old file or the new one.
+
+    Raises:
+        OSError: there is no room or no right to write; nothing is left behind.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as opened:
-        torch.save({"format": FORMAT, **state}, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    partial.replace(file)
+    try:
+        with partial.open("wb") as opened:
+            torch.save({"format": FORMAT, **state}, opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+    except OSError as error:  # of writing, which knows no name
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -245,7 +245,8 @@ class Training:
         """Goes back to a stored state.
 
         Raises:
-            InputError: the run was begun with other settings, or with a network of other weights.
+            InputError: the run was begun with other settings, a network of other weights, other validation batches or
+                another loss.
         """
         ours, theirs = _fixed(self.task.settings), state["settings"]
         if ours != theirs:
@@ -270,6 +271,21 @@ class Training:
         self.step, self.stale = state["step"], state["stale"]
         self.checks = [Check(**check) for check in state["checks"]]
         self.best = None if state["best"] is None else Best(**state["best"])
+        if self.checks:
+            self._check_validation(self.checks[-1])
+
+    def _check_validation(self, last: Check) -> None:
+        """Losses are compared over the whole run, so they must be of the same batches and the same function."""
+        now = float(self.task.fabric.broadcast(self._validate())) if self.task.validation else None
+        if now is None or last.validation is None:
+            same = now is last.validation
+        else:
+            same = math.isclose(now, last.validation, rel_tol=_SAME, abs_tol=_SAME)
+        if not same:
+            raise InputError(
+                f"the validation loss at step {last.step} was {last.validation} and is {now} now: give the validation "
+                "batches and the loss that the run was begun with, or another folder"
+            )
 
 
 def _mean_over_processes(fabric: "Fabric", losses: Sequence[Tensor]) -> Tensor:

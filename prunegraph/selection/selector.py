@@ -60,7 +60,7 @@ def select(
         selection = _Selection(graph, values, _terms(graph, budget, ranges, latency))
         widths = selection.filled(selection.coarse())
     if widths and not budget.allows_everything and widths == [group.width for group in graph.groups]:
-        takes = "" if latency is None else f", takes {1000 * latency.of_plan():.3g} ms by the profile,"
+        takes = "" if latency is None else f" takes {1000 * latency.of_plan():.3g} ms by the profile and"
         raise BudgetError(
             f"nothing would be pruned: the network{takes} has {graph.cost().macs:,} MACs and "
             f"{graph.cost().parameters:,} parameters in {len(widths)} groups of up to {max(widths)} channels; give a "

@@ -51,13 +51,21 @@ def widths_for_speed(
         found = [_within(graph, limit, shares * worth**-tilt, round_to, least) for tilt in _TILTS]
         choices = [widths for widths in found if _macs(graph, widths) <= limit and not _turns_branch(graph, widths)]
         if not choices:
-            raise BudgetError(
-                f"{macs=} cannot be met with {least:.0%} of the channels of every group, or would turn a branch"
-            )
+            raise BudgetError(f"{macs=} cannot be met: {_why_not(graph, limit, round_to, least)}")
         before, best = best, min(choices, key=lambda widths: latency.seconds(_kept(graph, widths)))
         if best == before:
             break
     return _filled(graph, latency, limit, best, round_to)
+
+
+def _why_not(graph: DependencyGraph, limit: float, round_to: int, least: float) -> str:
+    smallest = _macs(graph, _widths(graph, np.full(len(graph.groups), least), round_to, least))
+    if smallest <= limit:
+        return "with all widths that were tried, two sizes that the code compares would be ordered otherwise"
+    return (
+        f"{least:.0%} of the channels of every group, in multiples of {round_to}, leave "
+        f"{smallest / graph.cost().macs:.3f} of the MACs; lower least or round_to"
+    )
 
 
 def _filled(

@@ -49,7 +49,7 @@ def verify(
         pruned: the network to check; left as it is.
         plan: what was to be removed.
         example_inputs: as for `build_graph`; noise takes the place of silence, which proves nothing.
-        graph: the original's dependency graph, if it is at hand.
+        graph: the original's dependency graph, if it is at hand; it is built anew for inputs of other shapes.
 
     Raises:
         VerificationError: a check failed; names the tensor, or the first diverging node and its source line.
@@ -68,7 +68,8 @@ class _Verification:
         self.arguments = example.arguments(example.tensors if noise is None else noise)
         self.example = normalise_example(self.arguments)
         # What the code does with silence may not be what it does with noise: the graph must be of the same run.
-        self.graph = graph if graph is not None and noise is None else build_graph(model, self.arguments)
+        serves = graph is not None and noise is None and _is_of(graph, self.example)
+        self.graph = graph if graph is not None and serves else build_graph(model, self.arguments)
         self.steps = {node.name: step for step, node in enumerate(self.graph.trace.graph.nodes)}
         self.runs = Runs(model=model, pruned=pruned, plan=plan, graph=self.graph, example=self.example)
         self.checks: list[Check] = []
@@ -101,7 +102,9 @@ class _Verification:
             raise VerificationError(
                 f"the plan does not fit the network: {error}{self._where_kept_is_wrong()}"
             ) from error
-        names = {*expected.tensors, *self.plan.tensors}
+        # What a run leaves in a network was not there for the plan, or is not there now.
+        left_once = expected.fleeting.keys() ^ self.plan.fleeting.keys()
+        names = {*expected.tensors, *self.plan.tensors} - left_once
         wrong = [n for n in names if dict(expected.tensors.get(n, {})) != dict(self.plan.tensors.get(n, {}))]
         if wrong:
             name, where = self._first_use(wrong)
@@ -310,3 +313,9 @@ def _in_double(tensor: torch.Tensor) -> torch.Tensor:
     """Real numbers as float64, complex ones as complex128, others as they are."""
     is_precise = tensor.is_floating_point() or tensor.is_complex()
     return tensor.to(torch.promote_types(tensor.dtype, torch.float64)) if is_precise else tensor
+
+
+def _is_of(graph: DependencyGraph, example: Nested) -> bool:
+    """Whether the graph was recorded for inputs of the example's shapes."""
+    shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+    return shapes == [tuple(tensor.shape) for tensor in example.tensors]

@@ -56,7 +56,9 @@ def test_they_are_pins_of_a_budget_for_any_criterion(graph, timings: LatencyProf
 
 
 def test_what_cannot_be_met_is_refused(graph, timings: LatencyProfile) -> None:
-    with pytest.raises(BudgetError, match=r"macs=0\.01 cannot be met with 50% of the channels of every group"):
+    with pytest.raises(
+        BudgetError, match=r"macs=0\.01 cannot be met: 50% of the channels of .* leave 0\.\d+ of the MACs"
+    ):
         widths_for_speed(graph, timings, macs=0.01, least=0.5)
 
 

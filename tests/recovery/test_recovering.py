@@ -1,5 +1,7 @@
 """`recover` within one process; killed and parallel runs are in test_resuming."""
 
+import errno
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -269,6 +271,37 @@ def test_a_run_of_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"begun with another network, of another 2\.weight: give another folder"):
         recover(other, _batches, QUICK, run=tmp_path)
     assert recover(_network(), _batches, QUICK, run=tmp_path).checks[-1].step == 20
+
+
+def _mean_square(output: Tensor, sources: Tensor) -> Tensor:
+    return (output - sources).square().mean()
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "batches": {"validation": [(mixture.flip(-1) ** 3, sources) for mixture, sources in _fixed(2)]},
+    "none": {"validation": ()},
+    "loss": {"validation": _fixed(2), "loss": _mean_square},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_another_validation_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    recover(_network(), _batches, replace(QUICK, steps=5), validation=_fixed(2), run=tmp_path)
+    with pytest.raises(
+        InputError, match=r"validation loss at step 5 was -?\d.* and is .* now: give the validation batches"
+    ):
+        recover(_network(), _batches, QUICK, run=tmp_path, **other)
+    assert recover(_network(), _batches, QUICK, validation=_fixed(2), run=tmp_path).checks[-1].step == 20
+
+
+def test_a_full_disk_leaves_nothing_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*\.pt'"):
+        recover(_network(), _batches, QUICK, run=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 class _Evil:

@@ -109,14 +109,18 @@ def _tried(model: nn.Module, example: Nested, holder: _Holder) -> tuple[_Way | N
     If so, inputs four times as long do not outgrow the whole; much longer ones may.
     """
     is_enough = False
+    hopeless: set[_Way] = set()
     for way in holder.ways:
-        if is_enough and way in _QUARTERED:
+        if way in hopeless or (is_enough and way in _QUARTERED):
             continue
         network = in_mode(independent_copy(model), training=False)
         before = _sizes(holder.values(network))
         holder.empty(network, way)
         emptied = holder.values(network)
-        if _sizes(emptied) == before or not _runs(network, example):
+        if _sizes(emptied) == before:
+            continue
+        if not _runs(network, example):
+            hopeless |= {_LESS_THAN[way]} if way in _LESS_THAN else set()
             continue
         if any(_is_made(*values) for values in zip(holder.values(network), emptied, strict=True)):
             return way, False
@@ -241,3 +245,6 @@ _QUARTERED: tuple[_Way, ...] = tuple(partial(_shorten, dim, _quarter) for dim in
 """A quarter of a tensor: inputs four times as long would find the whole too short as well."""
 
 _ALMOST_EMPTIED: tuple[_Way, ...] = tuple(partial(_shorten, dim, _two) for dim in range(3))
+
+_LESS_THAN: Mapping[_Way, _Way] = dict(zip(_QUARTERED, _ALMOST_EMPTIED, strict=True))
+"""What leaves still less: a network that neither goes on with a quarter nor makes it anew does so with less neither."""

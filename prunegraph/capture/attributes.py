@@ -1,10 +1,11 @@
 """Integer attributes of modules: made to remember their name for the time of a capture, and set by surgery.
 
 An attribute is named by the way to it from its module: ``width``, ``sizes[0]``, ``options['width']``,
-``config.hidden_size``.
+``config.hidden_size``; ``function.width`` is a variable in the closure of a function.
 """
 
 from collections.abc import Collection, Iterator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from prunegraph.capture.literals import Fraction
 from prunegraph.capture.settings import (
     class_constants,
     is_sequence,
+    number_cells,
     ordinary_attributes,
     parts_of,
     steps_of,
@@ -107,6 +109,8 @@ class _Tracker:
 
 
 def _part(holder: Any, step: str | tuple[int | str]) -> Any:
+    if isinstance(holder, FunctionType) and isinstance(step, str):
+        return number_cells(holder)[step].cell_contents
     if isinstance(step, str):
         return getattr(holder, step)
     return dict.__getitem__(holder, step[0]) if isinstance(holder, dict) else holder[step[0]]
@@ -123,7 +127,9 @@ def _with(holder: Any, steps: list[str | tuple[int | str]], value: Any) -> Any:
         return holder
     if is_sequence(holder):
         return with_items(holder, [new if item_step == step else item for item_step, item in _named(holder)])
-    if isinstance(step, str):
+    if isinstance(holder, FunctionType):
+        number_cells(holder)[str(step)].cell_contents = new
+    elif isinstance(step, str):
         object.__setattr__(holder, step, new)
     else:
         dict.__setitem__(holder, step[0], new)

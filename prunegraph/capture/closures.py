@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from prunegraph.capture.settings import all_ordinary_attributes, settings_in
+from prunegraph.capture.settings import all_ordinary_attributes, is_filled, number_cells, settings_in
 
 _NO_PARTS = (type, int, float, complex, str, bytes, type(None))
 
@@ -19,14 +19,21 @@ _NO_PARTS = (type, int, float, complex, str, bytes, type(None))
 def functions_with_parts_of(model: nn.Module) -> list[FunctionType]:
     """The functions in attributes, hooks and classes whose closures or defaults hold parts of the network.
 
-    Parts are modules, tensors and settings. A class holds some if it was made within a function.
+    Parts are modules, tensors and settings, and in attributes and hooks numbers. A class holds some if it was made
+    within a function.
     """
     modules = list(model.modules())
+    counting = {id(f): f for f in functions_held_by(model) if number_cells(f)}
     methods = [_methods(kind) for kind in {type(module) for module in modules}]
     held = (value for holder in (*map(vars, modules), *methods) for value in _within(holder))
     functions = {id(f): f for f in held if isinstance(f, FunctionType) and any(True for _ in _held_by(f))}
     parts = _parts(model) if functions else set()
-    return [f for f in functions.values() if any(id(value) in parts for item in _held_by(f) for value in _within(item))]
+    found = {
+        key: f
+        for key, f in functions.items()
+        if any(id(value) in parts for item in _held_by(f) for value in _within(item))
+    }
+    return list((counting | found).values())
 
 
 def functions_held_by(model: nn.Module) -> Iterator[FunctionType]:
@@ -68,7 +75,7 @@ def fill(made: FunctionType, function: FunctionType, memo: dict[int, Any]) -> No
     keywords = function.__kwdefaults__
     made.__kwdefaults__ = keywords and {name: _counterpart(value, memo) for name, value in keywords.items()}
     for cell, original in zip(made.__closure__ or (), function.__closure__ or (), strict=True):
-        if _is_filled(original):
+        if is_filled(original):
             cell.cell_contents = _counterpart(original.cell_contents, memo)
 
 
@@ -77,17 +84,9 @@ def _counterpart(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _held_by(function: FunctionType) -> Iterator[Any]:
-    cells = (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    cells = (cell.cell_contents for cell in function.__closure__ or () if is_filled(cell))
     held = (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     return (value for value in held if not isinstance(value, _NO_PARTS))
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018 - it raises where the name has no value yet
-    except ValueError:
-        return False
-    return True
 
 
 def _within(value: Any, seen: set[int] | None = None) -> Iterator[Any]:

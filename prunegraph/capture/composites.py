@@ -92,7 +92,7 @@ COMPOSITES: Mapping[Any, Callable[..., Any]] = {
             aten.dsplit.int,
             aten.dsplit.array,
             aten.linalg_vecdot.default,
-            *(getattr(aten.gradient, overload) for overload in aten.gradient.overloads()),
+            *(getattr(aten.gradient, name) for name in aten.gradient.overloads()),  # type: ignore[no-untyped-call]
         )
     },
     aten.linalg_multi_dot.default: _product,

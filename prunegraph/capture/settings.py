@@ -1,7 +1,7 @@
-"""Settings that modules hold in ordinary attributes: numbers in lists, tuples, dicts and plain objects.
+"""Settings that modules hold in ordinary attributes: numbers in lists, tuples, dicts, plain objects and closures.
 
 The parts of such an object are named by the step to them, as it is written in Python: ``[0]``, ``['width']``,
-``.width``.
+``.width``; so are the numbers in the closure of a function.
 """
 
 import enum
@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from types import ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -34,12 +34,32 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{i}]", item) for i, item in enumerate(value))
     elif isinstance(value, functools.partial):
         yield ".keywords", value.keywords
+    elif isinstance(value, FunctionType):
+        yield from ((f".{name}", cell.cell_contents) for name, cell in number_cells(value).items())
     else:
         if isinstance(value, dict):
             yield from ((f"[{key!r}]", item) for key, item in dict.items(value) if _can_be_named(key))
         if is_record(value) and own_attributes(value) is not value:
             fields = own_attributes(value).items()
             yield from ((f".{name}", item) for name, item in fields if _is_field(name, type(value)))
+
+
+def number_cells(function: FunctionType) -> dict[str, CellType]:
+    """The cells of a function's closure that hold integers, or functions that may, by the names of the variables."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    filled = {name: cell for name, cell in cells if is_filled(cell)}
+    return {
+        name: c for name, c in filled.items() if type(c.cell_contents) is int or type(c.cell_contents) is FunctionType
+    }
+
+
+def is_filled(cell: CellType) -> bool:
+    """Whether the variable of a closure has a value yet."""
+    try:
+        cell.cell_contents  # noqa: B018 - it raises where there is none
+    except ValueError:
+        return False
+    return True
 
 
 def settings_in(values: Iterable[Any]) -> Iterator[Any]:

@@ -4,13 +4,14 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from prunegraph import Budget, UnsupportedModelError, prune
+from prunegraph import Budget, UnsupportedModelError, load, prune, save
 from prunegraph.capture.clone import independent_copy
 
 OUTSIDE: list[str] = []
@@ -186,6 +187,44 @@ def test_what_is_not_of_the_network_stays_shared() -> None:
 
 def test_functions_of_nothing_stay_the_same() -> None:
     network = nn.Sequential(nn.Linear(2, 2))
-    network.scale = (lambda factor: lambda x: factor * x)(2)  # type: ignore[assignment]
+    network.scale = (lambda factor: lambda x: factor * x)(2.0)  # type: ignore[assignment]
     assert independent_copy(network).scale is network.scale
     assert copy.deepcopy(network).scale is network.scale
+
+
+class Applied(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def in_a_closure(width: int, places: int) -> Callable[[Tensor], Tensor]:
+    return lambda x: x.reshape(x.shape[0], places, width)
+
+
+def in_the_closure_of_another(width: int, places: int) -> Callable[[Tensor], Tensor]:
+    inner = in_a_closure(width, places)
+    return lambda x: inner(x)
+
+
+def numbers_of(function: Any) -> set[int]:
+    held = [cell.cell_contents for cell in function.__closure__]
+    return {n for item in held for n in ({item} if isinstance(item, int) else numbers_of(item))}
+
+
+@pytest.mark.parametrize("way", [in_a_closure, in_the_closure_of_another])
+def test_sizes_in_closures_follow(way: Callable[[int, int], Callable[[Tensor], Tensor]], tmp_path: Path) -> None:
+    def made() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(4, 12), nn.Flatten(), Applied(way(12, 5)), nn.Linear(12, 3)).eval()
+
+    network = made()
+    result = prune(network, torch.randn(2, 5, 4), budget=Budget(ratio=0.5))
+    assert result.plan.widths == {"0.weight[0]": 12}
+    assert numbers_of(network[2].function) == {12, 5}
+    assert numbers_of(result.model.get_submodule("2").function) == {6, 5}
+    loaded = load(made(), save(result, tmp_path / "saved"))
+    x = torch.randn(3, 5, 4)
+    assert torch.equal(loaded(x), result.model(x))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunegraph.capture.caches import renew
 from prunegraph.errors import BudgetError, VerificationError
 from prunegraph.graph import DependencyGraph
 from prunegraph.ir.budget import Budget
@@ -80,7 +81,14 @@ def cut_and_prove(
             failure = str(error).partition("\n")[0]
             unproved |= {group.name: failure for group in graph.groups if group.name in blamed}
         else:
+            renew(pruned, example_inputs, _left_over(graph))
             return ProvedCut(model=pruned, plan=plan, verification=verification, unproved=unproved)
+
+
+def _left_over(graph: DependencyGraph) -> list[str]:
+    """Tensors that an earlier run left in the network for inputs of another shape: the example's run reads none."""
+    tensors = graph.trace.tensors.values()
+    return [s.name for s in tensors if s.name in graph.trace.unused and not (s.is_lasting or s.is_parameter)]
 
 
 def _selected(

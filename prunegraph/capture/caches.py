@@ -88,6 +88,34 @@ def cold_run(model: nn.Module, example_inputs: Any, names: Mapping[str, bool]) -
     return ColdRun(MappingProxyType(ways), longer or example) if ways or longer else None
 
 
+def renew(network: nn.Module, example_inputs: Any, names: Iterable[str]) -> None:
+    """Puts what a forward pass leaves in the modules of the named tensors in place of what an earlier one left there.
+
+    Args:
+        network: is changed.
+        example_inputs: as for `build_graph`.
+        names: tensors that a forward pass of the example does not read, such as tables for inputs of another length.
+    """
+    paths = sorted({name.partition("[")[0].rpartition(".")[0] for name in names})
+    if not paths:
+        return
+    example, ran = normalise_example(example_inputs), in_mode(independent_copy(network), training=False)
+    before = {path: [dict(held) for held in _held_by(ran.get_submodule(path))] for path in paths}
+    for path in paths if _runs(ran, example) else ():
+        module = network.get_submodule(path)
+        lasting = module._buffers.keys() - module._non_persistent_buffers_set
+        for held, now, earlier in zip(_held_by(module), _held_by(ran.get_submodule(path)), before[path], strict=True):
+            changed = {name: value for name, value in now.items() if value is not earlier.get(name, now)}
+            held.update(
+                (n, value) for n, value in changed.items() if n not in lasting and not isinstance(value, nn.Module)
+            )
+
+
+def _held_by(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its attributes and its buffers, to be read and written."""
+    return vars(module), module._buffers
+
+
 def _holders(model: nn.Module, names: Mapping[str, bool]) -> Iterator[_Holder]:
     modules = dict(model.named_modules())
     found: dict[tuple[type, str], dict[str, bool]] = {}

@@ -50,8 +50,10 @@ def class_of_copies(kind: type[nn.Module], memo: dict[int, Any]) -> type[nn.Modu
 
 
 def _methods(kind: type) -> dict[str, FunctionType]:
+    """Those of the user's code that may still run: a copy is not constructed."""
     users = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("torch", "builtins")]
-    return {n: f for base in reversed(users) for n, f in vars(base).items() if isinstance(f, FunctionType)}
+    found = {n: f for base in reversed(users) for n, f in vars(base).items() if isinstance(f, FunctionType)}
+    return {name: method for name, method in found.items() if name != "__init__"}
 
 
 def _parts(model: nn.Module) -> set[int]:

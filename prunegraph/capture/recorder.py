@@ -106,11 +106,12 @@ class CallRecorder(TorchFunctionMode):
     def note_comparison(self, left: Expression, right: Expression, relation: str, outcome: bool) -> None:
         """Keeps the outcome of a comparison of sizes, and the first place where it was made.
 
-        Of those that torch makes on its way only equality with an attribute tells something about the network.
+        Of those that torch makes on its way only equality of a shape with an attribute tells about the network.
         """
         comparison = Comparison(left=left, right=right, relation=relation, outcome=outcome)
         with_attribute = any(attributes(side) for side in (left, right)) and not isinstance(right, Constant)
-        telling = comparison.found_equal and with_attribute
+        with_shape = any(isinstance(leaf, ShapeOf) for side in (left, right) for leaf in leaves(side))
+        telling = comparison.found_equal and with_attribute and with_shape
         if comparison not in self.comparisons and (telling or is_asked_by_user()):
             self.comparisons[comparison] = self.where.site()
 
@@ -138,12 +139,14 @@ class CallRecorder(TorchFunctionMode):
     def _annotate(self, nodes: list[fx.Node], func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         site = self.where.site()
         within_torch = isinstance(func, types.FunctionType) or func is torch.Tensor.__setitem__
+        slices = _slices(func, args)
         for node in nodes:
             self.sites[node.name] = site
             if self.gradients.stopped:
                 self.without_gradient.add(node.name)
             if node.target is not operator.getitem:  # its number is the place of an output
-                self.sizes[node.name] = dict(_origins(node, args, kwargs, within_torch))
+                given = _given_to_slice(node, slices) or args
+                self.sizes[node.name] = dict(_origins(node, given, kwargs, within_torch))
 
 
 @contextmanager
@@ -165,6 +168,28 @@ def _last_nodes(graph: fx.Graph, count: int) -> list[fx.Node]:
         nodes.append(node)
         node = node.prev
     return nodes[::-1]
+
+
+def _slices(func: Any, args: Any) -> list[slice]:
+    """The slices that an index consists of, in their order."""
+    if func not in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+        return []
+    return [item for item in (args[1] if isinstance(args[1], tuple) else args[1:2]) if isinstance(item, slice)]
+
+
+def _given_to_slice(node: fx.Node, slices: list[slice]) -> tuple[Any, ...] | None:
+    """The arguments of an op that cuts one dimension, as the code gave them; takes the slice off the list.
+
+    Two slices may end at the same number, ``weight[:outputs, :inputs]``, which then says not whose it is.
+    """
+    if node.target is not torch.ops.aten.slice.Tensor or len(node.args) < 4:
+        return None
+    _, dim, start, stop, *_ = node.args
+    for number, item in enumerate(slices):
+        if (item.start or 0) == start and item.stop == stop:
+            del slices[: number + 1]
+            return node.args[0], dim, item.start, item.stop, item.step
+    return None
 
 
 def _origins(

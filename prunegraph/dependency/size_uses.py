@@ -22,6 +22,7 @@ from prunegraph.ir.sizes import (
     Expression,
     Leaf,
     Number,
+    Operation,
     ShapeOf,
     attributes,
     evaluate,
@@ -31,6 +32,9 @@ from prunegraph.ir.sizes import (
 )
 from prunegraph.ir.trace import Comparison
 from prunegraph.rules.base import Atoms, Labels
+
+EQUALITY = "equality"
+"""Stands for the op where code compares attributes."""
 
 _TRIALS = 10
 _SEED = 0
@@ -92,10 +96,14 @@ def solve(
 def simplest_first(uses: Iterable[SizeUse]) -> list[tuple[SizeUse, list[Attribute]]]:
     """The uses with the attributes that each reads, in the order in which they are solved.
 
-    Those of a single attribute come first, so that products such as ``heads * width`` find one factor known.
+    Those of a single attribute come first, so that products such as ``heads * width`` find one factor known; what only
+    compares attributes comes last.
     """
     pairs = [(use, attributes(use.expression)) for use in uses]
-    return sorted(pairs, key=lambda pair: (len(pair[1]), not isinstance(pair[0].expression, Attribute)))
+    return sorted(
+        pairs,
+        key=lambda pair: (pair[0].op == EQUALITY, len(pair[1]), not isinstance(pair[0].expression, Attribute)),
+    )
 
 
 def _solve_one(
@@ -174,9 +182,13 @@ def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUs
     """``assert x.shape[1] == self.channels`` tells what the attribute counts, ``== 64`` that the width stays.
 
     So does ``>=``, if the two are equal: with fewer channels and the attribute as it was it would come out otherwise.
+    Attributes that are found equal to others (``self.total == sum(self.widths)``) must be so again.
     """
     found = []
     for comparison, site in space.trace.comparisons.items():
+        sides = comparison.left, comparison.right
+        if comparison.found_equal and sides[0] != sides[1] and all(map(_is_of_attributes, sides)):
+            found.append(SizeUse(expression=Operation("sub", sides), atoms=None, size=0, op=EQUALITY, site=site))
         for shape, other in ((comparison.left, comparison.right), (comparison.right, comparison.left)):
             if not isinstance(shape, ShapeOf) or labels.get(shape.node) is None or not _needs_all(comparison, shape):
                 continue
@@ -185,6 +197,10 @@ def _comparisons(space: LabelSpace, labels: Mapping[str, Labels]) -> list[SizeUs
             if tells and (isinstance(other, Constant) or attributes(other)):
                 found.append(SizeUse(expression=other, atoms=atoms, size=shape.value, op="comparison", site=site))
     return found
+
+
+def _is_of_attributes(side: Expression) -> bool:
+    return bool(attributes(side)) and not any(isinstance(leaf, ShapeOf) for leaf in leaves(side))
 
 
 def _needs_all(comparison: Comparison, shape: ShapeOf) -> bool:
@@ -252,6 +268,12 @@ def _mend(space: LabelSpace, conflict: Conflict, labels: Mapping[str, Labels], c
     if any(mended) or (not mended and _couple_multiples(space, use, components)):
         return
     if _couple_with_shape(space, use, labels, components):
+        return
+    if (
+        use.op == EQUALITY
+        and len(conflict.fixed_by) == 2
+        and _couple_in_proportion(space, conflict.fixed_by, components)
+    ):
         return
     for involved in (use, *conflict.fixed_by):
         _lock(space, involved, (involved.atoms, *_read_shapes(involved, labels)))
@@ -350,6 +372,8 @@ def _atoms_of(leaf: ShapeOf, labels: Mapping[str, Labels]) -> Atoms | None:
 
 def _reason(use: SizeUse) -> str:
     names = ", ".join(str(leaf) if isinstance(leaf, Attribute) else "a shape" for leaf in leaves(use.expression))
+    if use.op == EQUALITY:
+        return f"sizes that the code found equal cannot both follow: {names}"
     if names:
         return f"the size {use.size} computed in the code cannot follow: {names}"
     return f"the size {use.size} must equal a number that is written in the code, or that an earlier run left there"

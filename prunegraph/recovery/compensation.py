@@ -236,15 +236,20 @@ class _Moments:
 
     def _penalty(self, ridge: float, has_bias: bool) -> Tensor:
         """``ridge`` times the mean variance of the features, shape ``(blocks, features)``; the bias is free."""
-        variance = self.gram.diagonal(dim1=1, dim2=2).clone()
-        if has_bias:  # eliminating it first leaves the centred moments
-            variance -= self.gram[:, 0].square() / variance[:, :1].clamp_min(1)
-        penalty = ridge * variance[:, int(has_bias) :].mean(1, keepdim=True).clamp_min(0).expand_as(variance).clone()
+        squares = self.gram.diagonal(dim1=1, dim2=2)
+        # Eliminating the bias first leaves the centred moments.
+        variance = squares - self.gram[:, 0].square() / squares[:, :1].clamp_min(1) if has_bias else squares
+        mean, least = (v[:, int(has_bias) :].mean(1, keepdim=True) for v in (variance, _LEAST_SPREAD * squares))
+        penalty = (ridge * mean).maximum(least).expand_as(squares).clone()
         penalty[:, : int(has_bias)] = 0
         return penalty + torch.finfo(penalty.dtype).tiny
 
     def _relative(self, energy: Tensor) -> float:
         return float((energy.clamp_min(0) / self.energy.clamp_min(torch.finfo(energy.dtype).tiny)).sqrt())
+
+
+_LEAST_SPREAD = 1e-10
+"""Of the features' energy: where a layer reads the same over and over, it has a solution nevertheless."""
 
 
 class _Enough(BaseException):

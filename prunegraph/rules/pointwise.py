@@ -77,6 +77,16 @@ class Unary(Pointwise):
         return call.labels(call.tensors()[0])
 
 
+class Resolved(Unary):
+    """``resolve_neg``, with which ``tolist()`` and ``numpy()`` end: what no op reads after it, Python does."""
+
+    def labels(self, call: Call) -> Labels:
+        labels = super().labels(call)
+        if not call.node.users:
+            call.lock_all(labels, "the code reads the values as numbers, by their places")
+        return labels
+
+
 class Noise(Unary):
     """Draws a random number for each element, where ``train`` says so: of fewer elements each would get another.
 
@@ -126,7 +136,7 @@ _UNARY = (
     "logit nan_to_num neg negative positive rad2deg real reciprocal relu relu6 round rsqrt sgn sigmoid sign signbit "
     "silu sin sinc sinh special_expit sqrt square tan tanh trunc mish hardswish hardsigmoid hardtanh gelu elu selu "
     "celu leaky_relu softplus softsign tanhshrink hardshrink softshrink log_sigmoid threshold clamp clamp_min "
-    "clamp_max clip resolve_conj resolve_neg detach alias clone contiguous to _to_copy type_as lift lift_fresh "
+    "clamp_max clip resolve_conj detach alias clone contiguous to _to_copy type_as lift lift_fresh "
     "lift_fresh_copy double float half bfloat16 int long bool requires_grad_ cpu cuda zeros_like ones_like full_like "
     "empty_like fill zero i0 _conj _neg_view _conj_physical arctan arcsin arcsinh arccos arccosh arctanh isposinf "
     "isneginf isreal polygamma special_erf special_erfc special_erfcx special_ndtr special_ndtri special_log_ndtr "
@@ -167,4 +177,5 @@ RULES: dict[Any, Rule] = {
     aten.fake_quantize_per_channel_affine: QuantisedPerChannel(),
     aten._fake_quantize_learnable_per_channel_affine: QuantisedPerChannel(),
     aten.copy_: Copy(),
+    aten.resolve_neg: Resolved(),
 }

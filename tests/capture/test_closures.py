@@ -228,3 +228,27 @@ def test_sizes_in_closures_follow(way: Callable[[int, int], Callable[[Tensor], T
     loaded = load(made(), save(result, tmp_path / "saved"))
     x = torch.randn(3, 5, 4)
     assert torch.equal(loaded(x), result.model(x))
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.width = 12
+
+
+class Preset(nn.Module):
+    """Its constructor's default is what the network holds."""
+
+    def __init__(self, settings: Settings = Settings()) -> None:  # noqa: B008 - as users write it
+        super().__init__()
+        self.settings = settings
+        self.first, self.second = nn.Conv1d(1, settings.width, 3), nn.Conv1d(settings.width, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.second(self.first(x).view(len(x), self.settings.width, -1))
+
+
+def test_settings_that_are_a_default_leave_the_class_as_it_is() -> None:
+    pruned = prune(Preset(), torch.randn(2, 1, 20), budget=Budget(ratio=0.5)).model
+    assert type(pruned) is Preset
+    assert pruned.settings.width == 6
+    assert Preset().settings.width == 12

@@ -1,6 +1,8 @@
 """What a forward pass keeps in the network for the next one: a network that has run is pruned as a fresh one is."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -303,3 +305,57 @@ def test_the_training_run_is_without_tables_too(heads: int) -> None:
     results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]
     for signal in (example, torch.randn(1, 20, 5)):
         torch.testing.assert_close(results[0].model(signal), results[1].model(signal))
+
+
+class OfOneLength(nn.Module):
+    """Keeps what it computes from a weight, or from a buffer, for inputs of the last length."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.first, self.last = way, nn.Linear(5, 16), nn.Linear(16, 5)
+        self.rates = nn.Parameter(torch.rand(16), requires_grad=False)
+        self.length: int | None = None
+        self.held: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != self.length:
+            table = torch.outer(torch.arange(x.shape[1]).type(self.rates.dtype), self.rates).cos()
+            self.held, self.length = {"tensor": table, "list": [table, table]}[self.way], x.shape[1]
+        table = self.held if self.way == "tensor" else self.held[1]
+        return self.last(self.first(x).relu() * table)
+
+
+@pytest.mark.parametrize("way", ["tensor", "list"])
+def test_what_was_kept_for_another_length_is_made_anew(way: str) -> None:
+    fresh, used = OfOneLength(way).eval(), OfOneLength(way).eval()
+    example, other = torch.randn(1, 7, 5), torch.randn(1, 20, 5)
+    used(other)
+    held = used.held
+    results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]
+    assert used.held is held
+    assert used.length == 20
+    for signal in (other, example, other):
+        torch.testing.assert_close(results[0].model(signal), results[1].model(signal))
+
+
+class Listed(nn.Module):
+    """Reads dilations out of a buffer."""
+
+    def __init__(self, read: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.read = read
+        self.register_buffer("dilations", torch.tensor([1, 2, 4]))
+        self.first, self.layer, self.last = nn.Conv1d(1, 12, 3), nn.Conv1d(12, 12, 3), nn.Conv1d(12, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for dilation in map(int, self.read(self.dilations)):
+            x = x + nn.functional.conv1d(x, self.layer.weight, self.layer.bias, 1, dilation, dilation).relu()
+        return self.last(x)
+
+
+@pytest.mark.parametrize("read", [Tensor.tolist, Tensor.numpy, tuple], ids=["tolist", "numpy", "tuple"])
+def test_numbers_that_are_read_by_their_places_are_no_channels(read: Callable[[Tensor], Any]) -> None:
+    result = prunegraph.prune(Listed(read).eval(), torch.randn(1, 1, 40), criterion="random", budget=Budget(ratio=0.5))
+    assert result.report.widths == {"first.weight[0]": (12, 6)}

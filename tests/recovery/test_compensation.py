@@ -275,6 +275,28 @@ def _pruned() -> tuple[Any, ...]:
     return dense, result.model, result.plan, inputs
 
 
+class Conditioned(nn.Module):
+    """A linear map reads the same vector always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv1d(1, 12, 8, 4), nn.Conv1d(12, 1, 1)
+        self.condition, self.film = nn.Parameter(torch.randn(1, 10)), nn.Linear(10, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain, shift = self.film(self.condition)[..., None].chunk(2, 1)
+        return self.last(torch.relu(self.first(x) * (1 + gain) + shift))
+
+
+def test_what_is_always_the_same_is_made_up_for_by_the_bias() -> None:
+    torch.manual_seed(0)
+    dense, x = Conditioned().eval(), torch.randn(2, 1, 400)
+    result = prunegraph.prune(dense, x, criterion="l1", budget=prunegraph.Budget(ratio=0.5))
+    errors = {layer.weight: layer for layer in compensate(dense, result.model, result.plan, [x]).layers}
+    assert errors["film.weight"].before > 0.1
+    assert errors["film.weight"].after < 1e-6
+
+
 def test_wrong_input_is_refused() -> None:
     dense, pruned, plan, inputs = _pruned()
     with pytest.raises(InputError, match="some inputs"):

@@ -21,6 +21,7 @@ from prunegraph.masked.program import MaskedProgram
 from prunegraph.surgery.slicing import check_shapes, copy_of, planned_tensors, slice_tensor
 from prunegraph.verification.data_reads import changed_reads, contraction_orders, newly_undefined, sizes_depend_on_data
 from prunegraph.verification.differences import bit_equal, relative_difference
+from prunegraph.verification.doubled import doubled, doubles_made, in_double
 from prunegraph.verification.explaining import advice, describe
 from prunegraph.verification.other_inputs import heard
 from prunegraph.verification.replay import values_of_masked, values_of_trace
@@ -215,14 +216,11 @@ class _Verification:
         """The same in float64, for networks that make much of rounding; None where that fails, too."""
         if self._tolerance() != _TOLERANCE[torch.float32]:
             return None
-        example = normalise_example(self.example.arguments([*map(_in_double, self.example.tensors)]))
-        model, pruned = (
-            copy_of(network)._apply(_in_double)  # type: ignore[no-untyped-call]
-            for network in (self.model, self.pruned)
-        )
+        example = normalise_example(self.example.arguments([*map(in_double, self.example.tensors)]))
         try:
-            precise = _Verification(model, pruned, self.plan, example, None)
-            return precise._compare(precise._recorded())
+            with doubles_made():
+                precise = _Verification(doubled(self.model), doubled(self.pruned), self.plan, example, None)
+                return precise._compare(precise._recorded())
         except (PrunegraphError, RuntimeError):
             return None
 
@@ -307,12 +305,6 @@ class _Verification:
             ):
                 return f"first diverging node: {describe(self.graph, node)}", node
         return "no single node diverges by more", None
-
-
-def _in_double(tensor: torch.Tensor) -> torch.Tensor:
-    """Real numbers as float64, complex ones as complex128, others as they are."""
-    is_precise = tensor.is_floating_point() or tensor.is_complex()
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float64)) if is_precise else tensor
 
 
 def _is_of(graph: DependencyGraph, example: Nested) -> bool:

@@ -500,10 +500,11 @@ class Amplified(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.norm, self.last = nn.Linear(4, 60), nn.LayerNorm(60), nn.Linear(60, 1)
-        self.weight = nn.Parameter(torch.randn(4, 4, dtype=dtype))
+        self.weight, self.plain = nn.Parameter(torch.randn(4, 4, dtype=dtype)), torch.eye(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.sin(1e4 * self.norm(self.first((x @ self.weight).abs()))))
+        y = self.norm(self.first((x @ self.weight).abs() @ self.plain @ torch.eye(4)))
+        return self.last(torch.sin(1e4 * y))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])

@@ -83,12 +83,13 @@ def ordinary_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from ((name, value) for name, value in list(vars(module).items()) if name not in _INTERNAL)
 
 
-def class_constants(module: nn.Module) -> Iterator[tuple[str, int]]:
-    """Integers that the module's class defines and the module itself does not."""
+def class_constants(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Integers, and lists and tuples of them, that the module's class defines and the module itself does not."""
     known = {*vars(module), *vars(nn.Module), *_INTERNAL}
     for kind in type(module).__mro__:
         for name, value in vars(kind).items():
-            if type(value) is int and name not in known:
+            items = value if type(value) in (list, tuple) else (value,)
+            if items and all(type(item) is int for item in items) and name not in known:
                 known.add(name)
                 yield name, value
 

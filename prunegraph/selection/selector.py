@@ -231,11 +231,16 @@ class _Selection:
 
 
 def _in_order(graph: DependencyGraph, selection: _Selection, widths: Sequence[int]) -> list[_Range]:
-    """Ranges with greater least widths, if the code asks which of two sizes is greater and would get another answer."""
+    """Ranges with greater least widths, if the code asks which of two sizes is greater and would get another answer.
+
+    Or whether they are equal, where it would find them so and the groups are as narrow as they may be.
+    """
     branch, wider = graph.turned_branch(selection.kept(widths)), list(widths)
-    if branch is None or not branch.is_of_order:
+    if branch is None:
         return []
     counted = [number for number, group in enumerate(graph.groups) if group.name in graph.groups_of(branch)]
+    if not branch.is_of_order and any(widths[n] > selection.ranges[n].least for n in counted):
+        return []
     while branch is graph.turned_branch(selection.kept(wider)):
         before = list(wider)
         for number in counted:

@@ -78,6 +78,48 @@ def test_what_is_equal_to_others_follows_them() -> None:
     assert pruned.first == pruned.widths[0]
 
 
+class Preset(nn.Module):
+    """Its class says how wide it is."""
+
+    widths = (12, 18)
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = self.widths
+        self.a, self.b, self.c = nn.Conv1d(1, first, 3), nn.Conv1d(first, second, 1), nn.Conv1d(second, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).view(x.shape[0], self.widths[0], -1).relu()
+        return self.c(self.b(y).view(x.shape[0], self.widths[1], -1).tanh())
+
+
+def test_widths_that_the_class_lists_follow_in_the_network_alone() -> None:
+    network = Preset().eval()
+    result = prune(network, EXAMPLE, criterion="random", budget=Budget(ratio=0.5))
+    assert result.model.widths == (6, 9)
+    assert Preset.widths == network.widths == (12, 18)
+
+
+class Repeating(nn.Module):
+    """Repeats keys unless each is asked once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeats = 2
+        self.a, self.b, self.c = nn.Linear(30, 2), nn.Linear(30, 20), nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        keys = self.a(x).view(x.shape[0], -1, self.repeats)
+        return (keys[..., 0].tanh() if self.repeats == 1 else keys.sum(-1)), self.c(self.b(x).relu())
+
+
+@pytest.mark.parametrize("budget", [Budget(ratio=0.5), Budget(macs=0.5)], ids=["ratio", "macs"])
+def test_a_group_that_can_only_become_equal_stays(budget: Budget) -> None:
+    result = prune(Repeating().eval(), EXAMPLE, criterion="random", budget=budget)
+    assert result.report.widths["a.weight[0]"] == (2, 2)
+    assert result.report.widths["b.weight[0]"][1] <= 10
+
+
 class Slim(nn.Module):
     """A layer of which a part is run, too."""
 

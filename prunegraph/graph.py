@@ -23,7 +23,7 @@ from prunegraph.cost.build import build_cost_model
 from prunegraph.cost.model import CostModel
 from prunegraph.dependency.branches import Branch, find_branches
 from prunegraph.dependency.coupling import couple
-from prunegraph.dependency.label_space import LabelSpace, SizeUse
+from prunegraph.dependency.label_space import SizeUse
 from prunegraph.dependency.other_runs import OtherRun, read_by, read_in_training, unread, with_tensors
 from prunegraph.dependency.propagation import RuledCall, possible_sources, propagate
 from prunegraph.dependency.size_uses import Solution, solve_for
@@ -314,7 +314,7 @@ def _runs_in_training(
             training = capture(model, inputs.arguments(inputs.tensors), training=True, prepare=prepare)
         except (CaptureError, UnsupportedModelError):
             continue
-        run = OtherRun.of(_space(training), read_by(training), locks=read_in_training(trace, training))
+        run = _other_run(training, locks=read_in_training(trace, training))
         yield run
         if not run.asks_for_batch:
             return
@@ -334,11 +334,12 @@ def _cold_run(model: nn.Module, run: ColdRun) -> OtherRun | None:
         cold = capture(model, run.example.arguments(run.example.tensors), prepare=run.prepare)
     except CaptureError:
         return None
-    return OtherRun.of(_space(cold), read_by(cold), locks=read_by(cold))
+    return _other_run(cold, locks=read_by(cold))
 
 
-def _space(trace: Trace) -> LabelSpace:
-    return couple(trace, RuleBook(load_op_rules(create_manager()))).found.space
+def _other_run(trace: Trace, locks: frozenset[str]) -> OtherRun:
+    coupling = couple(trace, RuleBook(load_op_rules(create_manager())))
+    return OtherRun.of(coupling.found.space, coupling.turned, read_by(trace), locks)
 
 
 def analyse(model: nn.Module, trace: Trace, others: Sequence[OtherRun] = ()) -> DependencyGraph:

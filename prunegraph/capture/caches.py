@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from prunegraph.capture.clone import independent_copy, lasting_tensors, named_tensors
 from prunegraph.capture.example import Nested, normalise_example
@@ -91,6 +91,8 @@ def cold_run(model: nn.Module, example_inputs: Any, names: Mapping[str, bool]) -
 def renew(network: nn.Module, example_inputs: Any, names: Iterable[str]) -> None:
     """Puts what a forward pass leaves in the modules of the named tensors in place of what an earlier one left there.
 
+    What depends on the values of the example, as states of a stream do, begins with zeros.
+
     Args:
         network: is changed.
         example_inputs: as for `build_graph`.
@@ -99,21 +101,41 @@ def renew(network: nn.Module, example_inputs: Any, names: Iterable[str]) -> None
     paths = sorted({name.partition("[")[0].rpartition(".")[0] for name in names})
     if not paths:
         return
-    example, ran = normalise_example(example_inputs), in_mode(independent_copy(network), training=False)
-    before = {path: [dict(held) for held in _held_by(ran.get_submodule(path))] for path in paths}
-    for path in paths if _runs(ran, example) else ():
+    example = normalise_example(example_inputs)
+    negated = replace(example, tensors=tuple(-t if t.is_floating_point() else t for t in example.tensors))
+    left, left_otherwise = _left_by(network, example, paths), _left_by(network, negated, paths)
+    for (path, name), value in left.items():
         module = network.get_submodule(path)
-        lasting = module._buffers.keys() - module._non_persistent_buffers_set
-        for held, now, earlier in zip(_held_by(module), _held_by(ran.get_submodule(path)), before[path], strict=True):
-            changed = {name: value for name, value in now.items() if value is not earlier.get(name, now)}
-            held.update(
-                (n, value) for n, value in changed.items() if n not in lasting and not isinstance(value, nn.Module)
-            )
+        is_buffer = name in module._buffers
+        if not is_buffer or name in module._non_persistent_buffers_set:  # what a state dict holds is the plan's
+            held = module._buffers if is_buffer else vars(module)
+            held[name] = _common(value, left_otherwise.get((path, name)))
 
 
-def _held_by(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Its attributes and its buffers, to be read and written."""
-    return vars(module), module._buffers
+def _left_by(network: nn.Module, example: Nested, paths: Sequence[str]) -> dict[tuple[str, str], Any]:
+    """Module path and attribute -> what a forward pass puts there."""
+    ran = in_mode(independent_copy(network), training=False)
+    before = {path: _held_by(ran.get_submodule(path)) for path in paths}
+    if not _runs(ran, example):
+        return {}
+    after = {(path, name): value for path in paths for name, value in _held_by(ran.get_submodule(path)).items()}
+    changed = {place: value for place, value in after.items() if value is not before[place[0]].get(place[1], paths)}
+    return {place: value for place, value in changed.items() if not isinstance(value, nn.Module)}
+
+
+def _common(value: Any, other: Any) -> Any:
+    """The value, with zeros in place of tensors that are not the same in the other."""
+    ours, theirs = tree_flatten(value), tree_flatten(other)
+    if ours[1] != theirs[1]:
+        return value
+    pairs = zip(ours[0], theirs[0], strict=True)
+    same = [torch.zeros_like(a) if isinstance(a, torch.Tensor) and not _same(a, b) else a for a, b in pairs]
+    return tree_unflatten(same, ours[1])
+
+
+def _held_by(module: nn.Module) -> dict[str, Any]:
+    """Its attributes and its buffers."""
+    return {**vars(module), **module._buffers}
 
 
 def _holders(model: nn.Module, names: Mapping[str, bool]) -> Iterator[_Holder]:

@@ -25,6 +25,9 @@ _MOST_PLACES = 8
 _WORTH_A_TRY = 0.002
 """The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
 
+_MUCH = 0.25
+"""A fixed share with which it is doubted that all choices had to be turned, though something is prunable after each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coupling:
@@ -74,31 +77,43 @@ def couple(trace: Trace, book: RuleBook, others: Sequence[OtherRun] = ()) -> Cou
 
     A dimension that is split into (channels, taps) can shrink along one of the two axes only, and which of them are
     the channels shows later: where they meet others. First all such choices are turned at once; then, where values
-    that meet made different choices and turning all of them would only swap these, those of one line after the other.
+    that meet made different choices and turning all of them would only swap these, those of one kind after the other.
     """
     network = _Network(trace=trace, book=book, others=others)
     first = best = attempt = network.coupled({})
     while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
         attempt = network.coupled({**attempt.turned, **further})
         best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
-    if best.fixed_share > _WORTH_A_TRY and _other_ways(best):
-        best = min(best, _turned_by_lines(network, first), key=lambda coupling: coupling.fixed_share)
+    for coarsely in (False, True):
+        if best.fixed_share > (_WORTH_A_TRY if _other_ways(best) and not coarsely else _MUCH):
+            best = min(best, _turned_by_kinds(network, first, coarsely), key=lambda coupling: coupling.fixed_share)
+    for other in others if best.fixed_share > _WORTH_A_TRY else ():  # two runs with different choices lock each other
+        best = min(best, network.coupled(other.turned), key=lambda coupling: coupling.fixed_share)
     return _turned_back(network, best) if best.fixed_share > _WORTH_A_TRY else best
 
 
-def _turned_by_lines(network: _Network, best: Coupling) -> Coupling:
-    """Turns the choices of one kind in one line of code after the other, as far as that frees something.
+def _turned_by_kinds(network: _Network, best: Coupling, coarsely: bool) -> Coupling:
+    """Turns the choices of one kind after the other, as far as that frees something.
 
-    Of one kind are first all those that answer one question, then only those whose sizes are computed alike: one line
-    may split queries by their heads and keys by the width of theirs.
+    Of one kind are those that answer one question in one line of code, then only those of a line whose sizes are
+    computed alike: one line may split queries by their heads and keys by the width of theirs. Where no line alone frees
+    anything, all that split a dimension, or all that merge two, may: they are tried first if ``coarsely``.
     """
     sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
-    for distinguished in (False, True):
-        kinds: dict[tuple[Any, ...], dict[Place, int]] = {}
-        for (node, question), way in _other_ways(best).items():
-            computed = str(network.trace.sizes.get(node)) if distinguished else ""
-            line = sites[node].file, sites[node].line, question, _PARTICULARS.sub("", computed)
-            kinds.setdefault(line, {})[node, question] = way
+
+    def line(place: Place) -> tuple[Any, ...]:
+        return sites[place[0]].file, sites[place[0]].line, place[1]
+
+    def computation(place: Place) -> tuple[Any, ...]:
+        return (*line(place), _PARTICULARS.sub("", str(network.trace.sizes.get(place[0]))))
+
+    def question(place: Place) -> str:
+        return place[1].partition(" ")[0]
+
+    for kind_of in (*([question] if coarsely else []), line, computation):
+        kinds: dict[Any, dict[Place, int]] = {}
+        for place, way in _other_ways(best).items():
+            kinds.setdefault(kind_of(place), {})[place] = way
         for ways in kinds.values() if len(kinds) > 1 else ():
             attempt = network.coupled({**best.turned, **ways})
             best = min(best, attempt, key=lambda coupling: coupling.fixed_share)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prunegraph.dependency.label_space import LabelSpace, LockedAtoms, SizeUse
+from prunegraph.dependency.label_space import LabelSpace, LockedAtoms, Place, SizeUse
 from prunegraph.ir.sizes import Attribute, ShapeOf, attributes, leaves
 from prunegraph.ir.trace import Trace
 from prunegraph.rules.base import Atoms
@@ -26,6 +26,7 @@ class OtherRun:
         components: for each atom of that run the number of the set of atoms that it comes and goes with.
         locked: what stays there.
         uses: sizes that are given there.
+        turned: places where another way than the likeliest was taken, which is to be tried in all runs.
         asks_for_batch: whether its code compares the first dimension of a tensor, in which batches go, with a size.
     """
 
@@ -34,10 +35,13 @@ class OtherRun:
     components: Atoms
     locked: Sequence[LockedAtoms]
     uses: Sequence[SizeUse]
+    turned: Mapping[Place, int]
     asks_for_batch: bool
 
     @classmethod
-    def of(cls, space: LabelSpace, tensors: frozenset[str], locks: frozenset[str]) -> "OtherRun":
+    def of(
+        cls, space: LabelSpace, turned: Mapping[Place, int], tensors: frozenset[str], locks: frozenset[str]
+    ) -> "OtherRun":
         """What the labels of the other run's record say of these tensors."""
         return cls(
             tensors=tensors,
@@ -45,6 +49,7 @@ class OtherRun:
             components=space.components(),
             locked=space.locked,
             uses=space.uses,
+            turned=turned,
             asks_for_batch=_asks_for_batch(space.trace),
         )
 

@@ -339,6 +339,33 @@ def test_what_was_kept_for_another_length_is_made_anew(way: str) -> None:
         torch.testing.assert_close(results[0].model(signal), results[1].model(signal))
 
 
+class Streaming(nn.Module):
+    """Goes on where the last call ended, unless the batch is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.layer, self.last = nn.Conv1d(1, 12, 1), nn.Conv1d(12, 10, 3), nn.Conv1d(10, 1, 1)
+        self.past: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.past is None or len(self.past) != len(x):
+            self.past = x.new_zeros(len(x), x.shape[1], 2)
+        x = torch.cat([self.past, x], -1)
+        self.past = x[..., -2:].detach()
+        return self.last(self.layer(x).relu())
+
+
+def test_a_stream_of_another_batch_begins_with_nothing() -> None:
+    fresh, used = Streaming().eval(), Streaming().eval()
+    example = torch.randn(2, 1, 30)
+    used(torch.randn(1, 1, 30))
+    results = [prunegraph.prune(m, example, criterion="l1", budget=Budget(ratio=0.5)) for m in (fresh, used)]
+    for signal in (example, example, torch.randn(1, 1, 30)):
+        torch.testing.assert_close(results[0].model(signal), results[1].model(signal))
+
+
 class Listed(nn.Module):
     """Reads dilations out of a buffer."""
 

@@ -441,3 +441,36 @@ def test_a_line_turns_in_single_modules() -> None:
         "into.weight[2]": 16,
     }
     assert not prunegraph.prune(model, example, criterion="l1", budget=Budget(ratio=0.5)).report.unproved
+
+
+class Blocks(nn.Module):
+    """Blocks of a matrix on the diagonal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        split = x.unflatten(-1, (6, -1))
+        mapped = torch.einsum("...hd,hod->...ho", split, self.weight)
+        return x + mapped.flatten(-2)
+
+
+class Gates(nn.Module):
+    """A gate for each of six parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Linear(24, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.view(*x.shape[:2], self.gates.out_features, -1)
+        gated = parts * self.gates(x).sigmoid()[..., None]
+        return gated.reshape(x.shape)
+
+
+@pytest.mark.parametrize("layers", [(Blocks, Gates), (Gates, Blocks)], ids=["blocks first", "gates first"])
+def test_where_no_line_alone_frees_anything_all_that_split_do(layers: tuple[type[nn.Module], ...]) -> None:
+    network = nn.Sequential(nn.Linear(5, 24), *(layer() for layer in layers), nn.Linear(24, 5)).eval()
+    graph = build_graph(network, torch.randn(1, 7, 5))
+    assert [(group.name, group.width) for group in graph.groups] in ([("0.weight[0]", 6)], [("0.weight[0]", 4)])

@@ -20,6 +20,8 @@ from prunegraph.capture.example import Nested, normalise_example
 from prunegraph.capture.modes import in_mode
 from prunegraph.capture.state import undisturbed
 
+_MISSING = object()
+
 _Way: TypeAlias = Callable[[nn.Module, str], None]
 
 
@@ -118,8 +120,8 @@ def _left_by(network: nn.Module, example: Nested, paths: Sequence[str]) -> dict[
     before = {path: _held_by(ran.get_submodule(path)) for path in paths}
     if not _runs(ran, example):
         return {}
-    after = {(path, name): value for path in paths for name, value in _held_by(ran.get_submodule(path)).items()}
-    changed = {place: value for place, value in after.items() if value is not before[place[0]].get(place[1], paths)}
+    after = ((path, name, value) for path in paths for name, value in _held_by(ran.get_submodule(path)).items())
+    changed = {(path, name): value for path, name, value in after if value is not before[path].get(name, _MISSING)}
     return {place: value for place, value in changed.items() if not isinstance(value, nn.Module)}
 
 

@@ -186,7 +186,8 @@ def _given_to_slice(node: fx.Node, slices: list[slice]) -> tuple[Any, ...] | Non
         return None
     _, dim, start, stop, *_ = node.args
     for number, item in enumerate(slices):
-        if (item.start or 0) == start and item.stop == stop:
+        first = 0 if item.start is None else item.start
+        if _is_number(first) and _is_number(item.stop) and (first, item.stop) == (start, stop):
             del slices[: number + 1]
             return node.args[0], dim, item.start, item.stop, item.step
     return None

@@ -1,5 +1,6 @@
 """Finds the coupled channels of a recorded network: labels, sizes and groups, tried again where a choice was bad."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ _PARTICULARS = re.compile(r"(node|module)='[^']*'|, value=\d+")
 """What expressions of sizes in one line of code differ by from call to call: whose size, and how large."""
 
 _MOST_PLACES = 8
-"""How many places are tried one after the other."""
+"""How many places, or kinds of them, are tried one after the other."""
+
+_ANY = math.inf
 
 _WORTH_A_TRY = 0.002
 """The least fixed share for which other ways are tried; the output's bias is fixed in every network."""
 
 _MUCH = 0.25
-"""A fixed share with which it is doubted that all choices had to be turned, though something is prunable after each."""
+"""A fixed share with which other ways are tried though something is prunable after each choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,21 +86,29 @@ def couple(trace: Trace, book: RuleBook, others: Sequence[OtherRun] = ()) -> Cou
     first = best = attempt = network.coupled({})
     while best.fixed_share > _WORTH_A_TRY and (further := _other_ways(attempt)):
         attempt = network.coupled({**attempt.turned, **further})
-        best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
+        best = _freest(best, attempt)
     for coarsely in (False, True):
-        if best.fixed_share > (_WORTH_A_TRY if _other_ways(best) and not coarsely else _MUCH):
-            best = min(best, _turned_by_kinds(network, first, coarsely), key=lambda coupling: coupling.fixed_share)
+        is_sure = best.fixed_share > _WORTH_A_TRY and bool(_other_ways(best)) and not coarsely
+        if is_sure or best.fixed_share > _MUCH:
+            attempt = _turned_by_kinds(network, first, coarsely, most=_ANY if is_sure else _MOST_PLACES)
+            best = _freest(best, attempt)
     for other in others if best.fixed_share > _WORTH_A_TRY else ():  # two runs with different choices lock each other
-        best = min(best, network.coupled(other.turned), key=lambda coupling: coupling.fixed_share)
+        best = _freest(best, network.coupled(other.turned))
     return _turned_back(network, best) if best.fixed_share > _WORTH_A_TRY else best
 
 
-def _turned_by_kinds(network: _Network, best: Coupling, coarsely: bool) -> Coupling:
+def _freest(*found: Coupling) -> Coupling:
+    """That of the least fixed share, the first of equals."""
+    return min(found, key=lambda coupling: coupling.fixed_share)
+
+
+def _turned_by_kinds(network: _Network, best: Coupling, coarsely: bool, most: float) -> Coupling:
     """Turns the choices of one kind after the other, as far as that frees something.
 
     Of one kind are those that answer one question in one line of code, then only those of a line whose sizes are
     computed alike: one line may split queries by their heads and keys by the width of theirs. Where no line alone frees
-    anything, all that split a dimension, or all that merge two, may: they are tried first if ``coarsely``.
+    anything, all that split a dimension, or all that merge two, may: they are tried first if ``coarsely``. Where there are
+    more than ``most`` kinds, none is tried.
     """
     sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
 
@@ -114,9 +125,9 @@ def _turned_by_kinds(network: _Network, best: Coupling, coarsely: bool) -> Coupl
         kinds: dict[Any, dict[Place, int]] = {}
         for place, way in _other_ways(best).items():
             kinds.setdefault(kind_of(place), {})[place] = way
-        for ways in kinds.values() if len(kinds) > 1 else ():
+        for ways in kinds.values() if 1 < len(kinds) <= most else ():
             attempt = network.coupled({**best.turned, **ways})
-            best = min(best, attempt, key=lambda coupling: coupling.fixed_share)
+            best = _freest(best, attempt)
     return best
 
 
@@ -137,7 +148,7 @@ def _turned_back(network: _Network, best: Coupling) -> Coupling:
 def _likeliest(network: _Network, best: Coupling, places: Collection[Place]) -> Coupling:
     """With the likeliest way in these places, if that frees something."""
     turned = {place: way for place, way in best.turned.items() if place not in places}
-    return min(best, network.coupled(turned), key=lambda coupling: coupling.fixed_share)
+    return _freest(best, network.coupled(turned))
 
 
 def _other_ways(coupling: Coupling) -> Mapping[Place, int]:

@@ -107,8 +107,8 @@ def _turned_by_kinds(network: _Network, best: Coupling, coarsely: bool, most: fl
 
     Of one kind are those that answer one question in one line of code, then only those of a line whose sizes are
     computed alike: one line may split queries by their heads and keys by the width of theirs. Where no line alone frees
-    anything, all that split a dimension, or all that merge two, may: they are tried first if ``coarsely``. Where there are
-    more than ``most`` kinds, none is tried.
+    anything, all that split a dimension, or all that merge two, may: they are tried first if ``coarsely``. Of more than
+    ``most`` kinds none is tried.
     """
     sites = {node.name: network.trace.site(node) for node in network.trace.graph.nodes}
 

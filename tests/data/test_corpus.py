@@ -56,9 +56,15 @@ def test_short_clips_links_and_other_files_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("speakers", [0, 1])
 def test_fewer_than_two_speakers_are_refused(tmp_path: Path, speakers: int) -> None:
+    (tmp_path / "folder").mkdir()
     write_speakers(tmp_path / "folder", speakers=speakers, clips=1)
     with pytest.raises(DataError, match=f"has {speakers} speakers.*one sub-folder"):
         read_speaker_folder(tmp_path / "folder", 8000)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere"):
+        read_speaker_folder(tmp_path / "nowhere", 8000)
 
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:

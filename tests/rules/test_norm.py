@@ -30,12 +30,15 @@ def test_group_norm_counts_present_channels_of_each_group(groups: int, affine: b
 
 
 def test_groups_of_one_channel_come_and_go_with_num_groups() -> None:
-    study = group_norm(6, (3, 6, 5))
-    (required,) = study.sink.required
+    x, w, b = randoms((3, 6, 5), (6,), (6,))
+    written = Study(lambda x, w, b: F.group_norm(x, 6, w, b, EPS), x=x, w=w, b=b)
+    (required,) = written.sink.required
     assert required[1:] == (6, 6)
     # Here the number is written in the code, so that the channels must stay.
-    assert set(study.locked) == {"x.1", "w.0", "b.0"}
-    study.check()
+    assert set(written.locked) == {"x.1", "w.0", "b.0"}
+    written.check()
+    held = group_norm(6, (3, 6, 5))  # in the closure of a function, where it can follow
+    assert held.free["x.1 w.0 b.0 out.1"] == 6
 
 
 def test_num_groups_stays_where_groups_have_several_channels() -> None:

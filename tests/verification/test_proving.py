@@ -34,7 +34,6 @@ HIDDEN: dict[str, Callable[[int], Any]] = {
     "text": lambda width: int(f"{width}"),
     "length of a range": lambda width: len(range(width)),
     "a stride": lambda width: torch.zeros(2, width).stride(0),
-    "numpy's shape": lambda width: torch.zeros(width).numpy().shape[0],
 }
 
 

@@ -288,6 +288,10 @@ LOCKED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "bernoulli": (lambda x: torch.bernoulli(x.sigmoid()), "a random number is drawn for each element"),
     "noise": (lambda x: x + torch.rand_like(x), "rand_like"),
     "sorted": (lambda x: x.sort(dim=1).values, "positions along this dimension"),
+    "through numpy": (
+        lambda x: x + torch.from_numpy(x.detach().numpy().mean(1, keepdims=True)),
+        "the code reads the values as numbers, by their places",
+    ),
 }
 
 
@@ -295,16 +299,6 @@ LOCKED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 def test_code_that_fixes_its_channels(way: str) -> None:
     function, reason = LOCKED[way]
     check_refused(Around(function), BudgetError, f"every channel is locked .*{reason}")
-
-
-def test_values_through_numpy_are_found_out() -> None:
-    """Nobody can see that they depend on the channels; the proof fails and says where, and these channels stay."""
-    model = Around(lambda x: x + torch.from_numpy(x.detach().numpy().mean(1, keepdims=True)))
-    check_refused(
-        model,
-        BudgetError,
-        r"could not be proved: .*such as one that went through numpy, read by add .*test_networks.py:",
-    )
 
 
 @pytest.mark.parametrize("budget", [None, 0.5, {"macs": 0.5}, "half"], ids=str)

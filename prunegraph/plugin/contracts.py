@@ -279,11 +279,8 @@ def _not_finite(weights: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
 
 
 def _checksums(weights: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
-    """The sum of each tensor: what is written through ``.data`` or numpy makes no new version, but another sum."""
-    return {
-        name: weight.sum(dtype=torch.promote_types(weight.dtype, torch.float64)).item()
-        for name, weight in weights.items()
-    }
+    """Version and sum of each tensor: writes through ``.data`` or numpy make no new version, but another sum."""
+    return {name: (None if w.is_inference() else w._version, w.sum().item()) for name, w in weights.items()}
 
 
 def _is_finite(weight: torch.Tensor) -> bool:

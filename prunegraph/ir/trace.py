@@ -170,6 +170,11 @@ class Trace:
         return value.shape if isinstance(value, ValueSpec) else None
 
     @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the example's tensors, in the order of ``inputs``."""
+        return [self.values[name].shape for name in self.inputs]
+
+    @property
     def steps(self) -> list[fx.Node]:
         """The calls and the constants, in order; what earlier runs left in a network adds none to them."""
         return [node for node in self.graph.nodes if node.op not in ("placeholder", "output")]

@@ -38,7 +38,7 @@ class MaskedProgram(nn.Module):
         self._groups = graph.groups
         self._tensors = tuple(graph.weights[spec.name] for spec in graph.trace.tensors.values())
         self._is_parameter = tuple(spec.is_parameter for spec in graph.trace.tensors.values())
-        self._input_shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+        self._input_shapes = graph.trace.input_shapes
         self._keywords = graph.trace.keywords
         self._output = graph.trace.output
 
@@ -155,7 +155,7 @@ class _Record:
 
     def __init__(self, graph: DependencyGraph, inputs: Sequence[torch.Tensor] | None) -> None:
         self.graph = graph
-        self._shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
+        self._shapes = graph.trace.input_shapes
         self._reads = DataReads(graph)
         self._read = None if inputs is None and self._reads else self._reads.of(inputs or ())
 

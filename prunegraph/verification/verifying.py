@@ -309,5 +309,4 @@ class _Verification:
 
 def _is_of(graph: DependencyGraph, example: Nested) -> bool:
     """Whether the graph was recorded for inputs of the example's shapes."""
-    shapes = [graph.trace.values[name].shape for name in graph.trace.inputs]
-    return shapes == [tuple(tensor.shape) for tensor in example.tensors]
+    return graph.trace.input_shapes == [tuple(tensor.shape) for tensor in example.tensors]
